@@ -1,0 +1,81 @@
+"""Everything that can go wrong with the vendor, each with a message that says what to do next."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Verdict(str, Enum):
+    """
+    What a vendor code means for the caller.
+
+    The same number means opposite things at different vendors (429), so a verdict is always the
+    result of (dialect, code, occasion); see :mod:`airflow_provider_vocalsep.api.codes`.
+    """
+
+    OK = "ok"
+    #: Passing trouble: the same call may work later. A submit must still not be repeated blindly.
+    RETRY = "retry"
+    #: Refused because of rate or maintenance; nothing was created or charged, ask again later.
+    WAIT = "wait"
+    #: Will fail again the same way until a human changes something.
+    FATAL = "fatal"
+    #: The account is out of credits.
+    OUT_OF_CREDITS = "out_of_credits"
+    #: The task failed and its credits were given back: submitting anew costs nothing extra.
+    REFUNDED = "refunded"
+
+
+class VocalSepError(Exception):
+    """Base of every error that this provider raises on its own account."""
+
+
+class TrackError(VocalSepError, ValueError):
+    """A track, separation type or stem name cannot be submitted as it is."""
+
+
+class UnreadableAnswerError(VocalSepError):
+    """The vendor's answer is not what its contract says (HTML, truncated JSON, a missing field)."""
+
+
+class VendorError(VocalSepError):
+    """
+    The vendor answered with a code other than success.
+
+    :param message: What happened and what to do next.
+    :param verdict: What the code means for the caller.
+    :param code: The vendor's code from the body, or the HTTP status when the body has none.
+    :param vendor_message: The vendor's own words (``msg`` or ``errorMessage``), may be empty.
+    :param retry_after: Seconds the vendor asked to wait (``Retry-After`` header), if it did.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        verdict: Verdict,
+        code: int | None = None,
+        vendor_message: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.verdict = verdict
+        self.code = code
+        self.vendor_message = vendor_message
+        self.retry_after = retry_after
+
+
+class OutOfCreditsError(VendorError):
+    """The account's balance does not cover the call."""
+
+
+class SubmitOutcomeUnknownError(VocalSepError):
+    """
+    A submit was sent but its answer was lost: the vendor may or may not have accepted and charged it.
+
+    Never repeat such a submit blindly; the vendor has no idempotency key.
+    """
+
+
+class SeparationFailedError(VendorError):
+    """The vendor accepted the task and then could not separate the track."""

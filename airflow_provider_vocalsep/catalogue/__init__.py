@@ -1,0 +1,3 @@
+"""Reading catalogues of tracks."""
+
+from __future__ import annotations

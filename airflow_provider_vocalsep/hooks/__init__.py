@@ -1,0 +1,3 @@
+"""Airflow hooks."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Airflow operators."""
+
+from __future__ import annotations

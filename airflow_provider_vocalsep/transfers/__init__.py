@@ -1,0 +1,3 @@
+"""Airflow transfer operators."""
+
+from __future__ import annotations
