@@ -1,3 +1,44 @@
-"""Durable state of every paid separation: one entry per track and separation, changed by compare-and-swap."""
+"""
+Durable state of every paid separation: one entry per track and separation, changed by compare-and-swap.
+
+Intent first: an attempt is in the ledger before its submit is sent, so a crash leaves a trace and never a
+second charge.
+"""
 
 from __future__ import annotations
+
+from airflow_provider_vocalsep.ledger.entry import Asker, EntryState, Identity, Landing, LedgerEntry, Outcome
+from airflow_provider_vocalsep.ledger.errors import LedgerConflictError, LedgerError
+from airflow_provider_vocalsep.ledger.ledger import Ledger
+from airflow_provider_vocalsep.ledger.store import LedgerStore, MemoryLedgerStore, S3LedgerStore
+from airflow_provider_vocalsep.ledger.transitions import (
+    Attach,
+    ClaimLostError,
+    Decision,
+    InDoubt,
+    Intent,
+    Landed,
+    Submit,
+)
+
+__all__ = [
+    "Asker",
+    "Attach",
+    "ClaimLostError",
+    "Decision",
+    "EntryState",
+    "Identity",
+    "InDoubt",
+    "Intent",
+    "Landed",
+    "Landing",
+    "Ledger",
+    "LedgerConflictError",
+    "LedgerEntry",
+    "LedgerError",
+    "LedgerStore",
+    "MemoryLedgerStore",
+    "Outcome",
+    "S3LedgerStore",
+    "Submit",
+]
