@@ -38,6 +38,14 @@ class UnreadableAnswerError(VocalSepError):
     """The vendor's answer is not what its contract says (HTML, truncated JSON, a missing field)."""
 
 
+class VendorUnreachableError(VocalSepError):
+    """No connection came about: the vendor never saw the request."""
+
+
+class AnswerLostError(VocalSepError):
+    """The request was sent and no answer came back. A read may simply be repeated."""
+
+
 class VendorError(VocalSepError):
     """
     The vendor answered with a code other than success.

@@ -79,6 +79,21 @@ class Ledger:
         """Keep that an attempt came to nothing."""
         self._change(identity, lambda e: transitions.record_failed(e, attempt_id, outcome, event=event))
 
+    def task_failed(self, identity: Identity, vendor_task_id: str, outcome: Outcome) -> None:
+        """Keep that the vendor gave a task up."""
+
+        def fail(entry: LedgerEntry) -> None:
+            for attempt in entry.attempts:
+                if attempt.vendor_task_id == vendor_task_id:
+                    transitions.record_failed(entry, attempt.attempt_id, outcome)
+
+        self._change(identity, fail)
+
+    def failed_submissions(self, identity: Identity, asker: Asker, vendor_task_id: str) -> int:
+        """Count the failed tasks in a row that this instance paid for, ``vendor_task_id`` included."""
+        entry = _existing(self.read(identity))
+        return transitions.failed_submissions(entry, asker, vendor_task_id)
+
     def separated(self, identity: Identity, vendor_task_id: str, asked_by: Asker) -> None:
         """Keep that the vendor is done."""
         self._change(

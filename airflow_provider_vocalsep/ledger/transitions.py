@@ -57,10 +57,9 @@ class Intent:
 
 @dataclass(frozen=True)
 class Submit:
-    """The claim is ours: submit, exactly once. ``failures`` paid-for attempts of this instance failed before."""
+    """The claim is ours: submit, exactly once."""
 
     attempt_id: str
-    failures: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def claim(
         return _add_attempt(entry, intent, now)
     current = entry.current
     if current.attempt_id == intent.attempt_id:  # our own write, whose answer the store lost
-        return None, Submit(current.attempt_id, failures_of(entry, intent.asked_by))
+        return None, Submit(current.attempt_id)
     if current.fingerprint != intent.fingerprint:
         return _add_attempt(entry, intent, now, message="the audio behind this source has changed")
     if entry.state is EntryState.FAILED:
@@ -269,31 +268,27 @@ def note(
     )
 
 
-def failures_of(entry: LedgerEntry, asker: Asker) -> int:
+def failed_submissions(entry: LedgerEntry, asker: Asker, vendor_task_id: str) -> int:
     """
-    Count how often in a row this task instance paid for an attempt that failed.
+    Count how often in a row this task instance has paid for a task that the vendor failed, this one included.
 
     Refunded attempts and ones that the vendor refused cost nothing. After a final failure only a person or
     a new run claims again, so counting starts anew there.
     """
-    return sum(1 for _ in _trailing_failures(entry.attempts, asker))
-
-
-def _trailing_failures(attempts: Iterable[Attempt], asker: Asker) -> Iterable[Attempt]:
-    for attempt in reversed(list(attempts)):
+    count = 0
+    for attempt in reversed(entry.attempts):
         outcome = attempt.outcome
-        if outcome is None:
-            continue
-        if outcome.final or attempt.asked_by.instance != asker.instance:
-            return
-        if attempt.vendor_task_id is not None and outcome.verdict is not Verdict.REFUNDED:
-            yield attempt
+        this = attempt.vendor_task_id == vendor_task_id
+        if not this and (outcome is None or outcome.final or attempt.asked_by.instance != asker.instance):
+            break
+        if this or (attempt.vendor_task_id and outcome and outcome.verdict is not Verdict.REFUNDED):
+            count += 1
+    return count
 
 
 def _add_attempt(
     entry: LedgerEntry, intent: Intent, now: datetime, *, message: str | None = None
 ) -> tuple[LedgerEntry, Submit]:
-    failures = failures_of(entry, intent.asked_by)
     entry.attempts.append(
         Attempt(
             attempt_id=intent.attempt_id,
@@ -304,7 +299,7 @@ def _add_attempt(
     )
     entry.state = EntryState.CLAIMED
     note(entry, "claimed", now, by=intent.asked_by, attempt_id=intent.attempt_id, message=message)
-    return entry, Submit(intent.attempt_id, failures)
+    return entry, Submit(intent.attempt_id)
 
 
 def _attempt(entry: LedgerEntry, attempt_id: str) -> Attempt:

@@ -1,0 +1,69 @@
+"""The asynchronous client that triggers share."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from airflow_provider_vocalsep.api import answers
+from airflow_provider_vocalsep.api.errors import AnswerLostError, VendorUnreachableError
+from airflow_provider_vocalsep.api.requests import ApiRequest, read_request
+from airflow_provider_vocalsep.client.blocking import retry_after
+from airflow_provider_vocalsep.client.settings import TIMEOUT, AccountSettings
+
+if TYPE_CHECKING:
+    from airflow_provider_vocalsep.api.models import SeparationTask
+
+#: Reads of one account under way at once, so that a triggerer that starts with thousands of waiting tracks
+#: does not open thousands of connections.
+MAX_CONCURRENT_READS = 16
+
+
+class AsyncVendorClient:
+    """
+    The vendor's API for one account, on an event loop. It repeats nothing: whoever polls decides that.
+
+    :param settings: The account.
+    """
+
+    def __init__(self, settings: AccountSettings) -> None:
+        self.settings = settings
+        connect, answer = TIMEOUT
+        self._session = aiohttp.ClientSession(
+            headers=settings.headers,
+            timeout=aiohttp.ClientTimeout(total=connect + answer, sock_connect=connect),
+            connector=aiohttp.TCPConnector(limit=MAX_CONCURRENT_READS),
+            trust_env=True,
+        )
+        self._places = asyncio.Semaphore(MAX_CONCURRENT_READS)
+
+    async def read_task(self, vendor_task_id: str) -> SeparationTask | None:
+        """
+        Read the vendor's record of a task, once.
+
+        :return: The record, ``None`` while the vendor does not know the id.
+        :raises VocalSepError: as the blocking client.
+        """
+        # The place is taken before the request's clock starts: waiting in line is no time-out.
+        async with self._places:
+            return await self._read(read_request(vendor_task_id))
+
+    async def close(self) -> None:
+        """Close the connections that are kept open."""
+        await self._session.close()
+
+    async def _read(self, request: ApiRequest) -> SeparationTask | None:
+        try:
+            async with self._session.request(
+                request.method, self.settings.url(request), params=request.params, allow_redirects=False
+            ) as response:
+                body = await response.read()
+        except aiohttp.ClientConnectorError as e:
+            raise VendorUnreachableError(f"Could not connect to {self.settings.base_url}: {e}") from e
+        except (aiohttp.ClientError, TimeoutError, asyncio.TimeoutError) as e:
+            raise AnswerLostError(f"No answer from {self.settings.base_url}: {e or type(e).__name__}") from e
+        return answers.parse_record(
+            response.status, body, self.settings.dialect, retry_after=retry_after(response.headers)
+        )

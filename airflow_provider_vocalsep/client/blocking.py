@@ -1,0 +1,176 @@
+"""The blocking client that workers use."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, TypeVar
+
+import requests
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from airflow_provider_vocalsep.api import answers
+from airflow_provider_vocalsep.api.errors import (
+    AnswerLostError,
+    SubmitOutcomeUnknownError,
+    UnreadableAnswerError,
+    VendorError,
+    VendorUnreachableError,
+    Verdict,
+)
+from airflow_provider_vocalsep.api.requests import (
+    PLACEHOLDER_CALLBACK_URL,
+    ApiRequest,
+    credits_request,
+    read_request,
+    submit_request,
+)
+from airflow_provider_vocalsep.client.settings import TIMEOUT, AccountSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_vocalsep.api.models import SeparationTask
+    from airflow_provider_vocalsep.api.track import Track
+    from airflow_provider_vocalsep.api.vocabulary import SeparationType
+
+T = TypeVar("T")
+
+#: How often a read is tried before its trouble is handed to the caller, who has a retry of his own.
+_READ_TRIES = 4
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tell whether the same read may work a little later."""
+    if isinstance(error, VendorError):
+        return error.verdict in (Verdict.RETRY, Verdict.WAIT)
+    return isinstance(error, VendorUnreachableError | AnswerLostError | UnreadableAnswerError)
+
+
+def retry_after(headers: object) -> float | None:
+    """Read the seconds of a ``Retry-After`` header; a date there is ignored."""
+    value = headers.get("Retry-After") if hasattr(headers, "get") else None
+    return float(value) if isinstance(value, str) and value.strip().isdigit() else None
+
+
+class VendorClient:
+    """
+    The vendor's API for one account, blocking.
+
+    :param settings: The account.
+    :param session: HTTP session to use; one of its own by default, with connections kept open.
+    """
+
+    def __init__(self, settings: AccountSettings, session: requests.Session | None = None) -> None:
+        self.settings = settings
+        self.session = session or requests.Session()
+
+    def submit(
+        self,
+        track: Track,
+        separation_type: SeparationType,
+        *,
+        stem_name: str | None = None,
+        callback_url: str = PLACEHOLDER_CALLBACK_URL,
+    ) -> str:
+        """
+        Submit a track. Sent once and never repeated here: every accepted submit is charged.
+
+        :param track: The track; an own file needs an ``https`` address.
+        :param separation_type: What to separate it into.
+        :param stem_name: The stem asked for with ``split_stem_advanced``.
+        :param callback_url: Where the vendor reports the end; its contract makes it mandatory.
+        :return: The vendor's task id.
+        :raises VendorUnreachableError: nothing was sent.
+        :raises VendorError: the vendor refused, nothing was charged.
+        :raises SubmitOutcomeUnknownError: it was sent and the answer lost; it may have been charged.
+        """
+        request = submit_request(track, separation_type, stem_name=stem_name, callback_url=callback_url)
+        try:
+            response = self._send(request)
+        except AnswerLostError as e:
+            raise SubmitOutcomeUnknownError(
+                f"The submit of track {track.key!r} was sent and its answer lost ({e}). "
+                "The vendor may have accepted and charged it."
+            ) from e
+        return answers.parse_submit(
+            response.status_code,
+            response.content,
+            self.settings.dialect,
+            retry_after=retry_after(response.headers),
+        )
+
+    def read_task(self, vendor_task_id: str) -> SeparationTask | None:
+        """
+        Read the vendor's record of a task, trying again while the trouble is a passing one.
+
+        :return: The record, ``None`` while the vendor does not know the id.
+        :raises VendorError: the vendor refused.
+        :raises VocalSepError: no readable answer came.
+        """
+        request = read_request(vendor_task_id)
+        return self._read(
+            lambda: answers.parse_record(*self._exchange(request), self.settings.dialect)
+        )
+
+    def credits(self) -> float:
+        """
+        Read the account's balance.
+
+        :return: Credits left; kie counts in fractions.
+        """
+        request = credits_request(self.settings.dialect)
+        return self._read(
+            lambda: answers.parse_credits(*self._exchange(request), self.settings.dialect)
+        )
+
+    def close(self) -> None:
+        """Close the connections that are kept open."""
+        self.session.close()
+
+    @staticmethod
+    def _read(call: Callable[[], T]) -> T:
+        return Retrying(
+            retry=retry_if_exception(is_passing),
+            wait=wait_exponential_jitter(initial=0.5, max=8),
+            stop=stop_after_attempt(_READ_TRIES),
+            reraise=True,
+        )(call)
+
+    def _exchange(self, request: ApiRequest) -> tuple[int, bytes]:
+        response = self._send(request)
+        return response.status_code, response.content
+
+    def _send(self, request: ApiRequest) -> requests.Response:
+        try:
+            return self.session.request(
+                request.method,
+                self.settings.url(request),
+                params=request.params or None,
+                json=request.json,
+                headers=self.settings.headers,
+                timeout=TIMEOUT,
+                allow_redirects=False,
+            )
+        except requests.RequestException as e:
+            if _provably_unsent(e):
+                raise VendorUnreachableError(f"Could not connect to {self.settings.base_url}: {e}") from e
+            raise AnswerLostError(f"No answer from {self.settings.base_url}: {e}") from e
+
+
+def _provably_unsent(error: BaseException | None) -> bool:
+    """Tell whether the trouble came before the first byte of the request could have been sent."""
+    seen: set[int] = set()
+    queue = [error]
+    while queue:
+        e = queue.pop()
+        if e is None or id(e) in seen:
+            continue
+        seen.add(id(e))
+        if isinstance(e, requests.ConnectTimeout | NewConnectionError | ConnectTimeoutError):
+            return True
+        if isinstance(e, ssl.SSLCertVerificationError):
+            return True
+        queue += [e.__cause__, e.__context__, getattr(e, "reason", None)]
+        queue += [arg for arg in e.args if isinstance(arg, BaseException)]
+    return False

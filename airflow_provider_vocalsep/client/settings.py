@@ -1,0 +1,117 @@
+"""What is known about one vendor account."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_vocalsep import __version__
+from airflow_provider_vocalsep.api.dialects import Dialect, get_dialect
+from airflow_provider_vocalsep.api.errors import VocalSepError
+
+if TYPE_CHECKING:
+    from airflow_provider_vocalsep.api.requests import ApiRequest
+
+#: The vendor's CDN refuses clients that do not name themselves (vendor-side 403 for default user agents).
+USER_AGENT = f"airflow-provider-vocalsep/{__version__}"
+
+#: Seconds to connect and to wait for an answer. Recorded answers take 0.45-0.85 s; a minute is past any hope.
+TIMEOUT = (10.0, 60.0)
+
+
+class ConnectionSettingsError(VocalSepError):
+    """The Airflow connection cannot be used as it is."""
+
+
+@dataclass(frozen=True)
+class AccountSettings:
+    """
+    One account at one vendor.
+
+    :param api_key: Secret that is sent as bearer token.
+    :param dialect: Which vendor's contract is spoken.
+    :param base_url: Where its API is, without a slash at the end.
+    :param account: Name of the account; the ledger keeps apart what different accounts paid for.
+    :param download_hosts: Hosts from which stems may be downloaded; empty for any public one.
+    :param allow_private_hosts: Stems may come from private addresses and over plain HTTP. For the sandbox.
+    """
+
+    api_key: str = field(repr=False)
+    dialect: Dialect
+    base_url: str
+    account: str
+    download_hosts: tuple[str, ...] = ()
+    allow_private_hosts: bool = False
+
+    @classmethod
+    def build(
+        cls,
+        conn_id: str,
+        *,
+        password: str | None,
+        login: str | None = None,
+        host: str | None = None,
+        schema: str | None = None,
+        port: int | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> AccountSettings:
+        """
+        Read the fields of an Airflow connection.
+
+        :raises ConnectionSettingsError: naming the connection, the field and what belongs into it.
+        """
+        extra = extra or {}
+        if not password:
+            raise ConnectionSettingsError(
+                f"Connection {conn_id!r} has no API key: put the vendor's key into its password field."
+            )
+        try:
+            dialect = get_dialect(extra.get("dialect") or "sunoapi")
+        except ValueError as e:
+            raise ConnectionSettingsError(f"Connection {conn_id!r}, field dialect: {e}") from e
+        return cls(
+            api_key=password.strip(),
+            dialect=dialect,
+            base_url=_base_url(host, schema, port) or dialect.base_url,
+            account=login or dialect.name,
+            download_hosts=_hosts(extra.get("download_hosts")),
+            allow_private_hosts=_flag(conn_id, "allow_private_hosts", extra.get("allow_private_hosts")),
+        )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of every request."""
+        return {
+            "Authorization": f"Bearer {self.api_key}",
+            "Accept": "application/json",
+            "User-Agent": USER_AGENT,
+        }
+
+    def url(self, request: ApiRequest) -> str:
+        """Return the full address of a request, without its parameters."""
+        return f"{self.base_url}{request.path}"
+
+
+def _base_url(host: str | None, schema: str | None, port: int | None) -> str | None:
+    if not host:
+        return None
+    url = host if "://" in host else f"{schema or 'https'}://{host}"
+    if port and not url.rsplit(":", 1)[-1].isdigit():
+        url = f"{url.rstrip('/')}:{port}"
+    return url.rstrip("/")
+
+
+def _hosts(value: Any) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else value or ()
+    return tuple(name.strip().lower() for name in names if name.strip())
+
+
+def _flag(conn_id: str, name: str, value: Any) -> bool:
+    if isinstance(value, str):
+        value = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}.get(
+            value.strip().lower(), value
+        )
+    if value is None or isinstance(value, bool | int):
+        return bool(value)
+    raise ConnectionSettingsError(f"Connection {conn_id!r}, field {name}: write true or false, not {value!r}.")

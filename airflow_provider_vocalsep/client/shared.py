@@ -1,0 +1,60 @@
+"""
+One asynchronous client per account and event loop.
+
+Resolving a connection inside a triggerer takes a turn of the loop that serves every trigger of that host (about
+eleven a second at most), so hundreds of waiting tracks share one resolved connection and its open sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from airflow_provider_vocalsep.client.asynchronous import AsyncVendorClient
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from airflow_provider_vocalsep.client.settings import AccountSettings
+
+#: Seconds after which a connection is resolved again, so that a rotated key is taken up without a restart.
+RESOLVED_FOR = 300.0
+
+
+@dataclass
+class _Slot:
+    lock: asyncio.Lock
+    client: AsyncVendorClient | None = None
+    resolved_at: float = 0.0
+
+
+_slots: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Slot]] = WeakKeyDictionary()
+
+
+async def shared_client(conn_id: str, resolve: Callable[[], Awaitable[AccountSettings]]) -> AsyncVendorClient:
+    """
+    Return the client of a connection on the running event loop.
+
+    :param conn_id: The connection's id.
+    :param resolve: Resolves the connection; called at most once in five minutes.
+    """
+    slots = _slots.setdefault(asyncio.get_running_loop(), {})
+    slot = slots.setdefault(conn_id, _Slot(asyncio.Lock()))
+    async with slot.lock:
+        if slot.client is None or time.monotonic() - slot.resolved_at > RESOLVED_FOR:
+            settings = await resolve()
+            if slot.client is None or slot.client.settings != settings:
+                # The client before is left open: others are in the middle of a read with it.
+                slot.client = AsyncVendorClient(settings)
+            slot.resolved_at = time.monotonic()
+        return slot.client
+
+
+async def close_shared_clients() -> None:
+    """Close every client of the running event loop. For tests; a triggerer's end closes its sockets."""
+    for slot in _slots.pop(asyncio.get_running_loop(), {}).values():
+        if slot.client is not None:
+            await slot.client.close()

@@ -1,0 +1,81 @@
+"""What Airflow shows and loads of this provider."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's metadata, in the shape of Airflow's ``provider_info.schema.json``."""
+    name = "Vocal separation"
+    package = "airflow_provider_vocalsep"
+    return {
+        "package-name": "airflow-provider-vocalsep",
+        "name": name,
+        "description": (
+            "Separates whole music catalogues into stems through a vocal-separation API (sunoapi.org, kie.ai) and "
+            "lands them in object storage, with a ledger that never pays twice."
+        ),
+        "integrations": [
+            {
+                "integration-name": name,
+                "external-doc-url": "https://docs.sunoapi.org/suno-api/separate-vocals-from-music",
+                "tags": ["service"],
+            }
+        ],
+        "hooks": [{"integration-name": name, "python-modules": [f"{package}.hooks.vocal_separation"]}],
+        "operators": [{"integration-name": name, "python-modules": [f"{package}.operators.vocal_separation"]}],
+        "sensors": [{"integration-name": name, "python-modules": [f"{package}.sensors.vocal_separation"]}],
+        "triggers": [{"integration-name": name, "python-modules": [f"{package}.triggers.vocal_separation"]}],
+        "transfers": [
+            {
+                "source-integration-name": name,
+                "target-integration-name": "Amazon Simple Storage Service (S3)",
+                "python-module": f"{package}.transfers.vocal_separation_to_s3",
+            }
+        ],
+        "extra-links": [f"{package}.links.stems.StemsLink"],
+        "connection-types": [
+            {
+                "connection-type": "vocalsep",
+                "hook-name": name,
+                "hook-class-name": f"{package}.hooks.vocal_separation.VocalSeparationHook",
+                "conn-fields": {
+                    "dialect": {
+                        "label": "Vendor",
+                        "description": "Whose API this is: sunoapi (sunoapi.org and its resellers) or kie (kie.ai).",
+                        "schema": {
+                            "type": ["string", "null"],
+                            "enum": ["sunoapi", "kie"],
+                            "default": "sunoapi",
+                        },
+                    },
+                    "download_hosts": {
+                        "label": "Download hosts",
+                        "description": (
+                            "Comma-separated hosts from which stems may be downloaded, for example "
+                            "*.aiquickdraw.com, cdn1.suno.ai. Empty allows any public host."
+                        ),
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "allow_private_hosts": {
+                        "label": "Allow private hosts",
+                        "description": (
+                            "Let stems come from private and loopback addresses, over plain HTTP too. Only for "
+                            "the local sandbox."
+                        ),
+                        "schema": {"type": ["boolean", "null"], "default": False},
+                    },
+                },
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema", "port"],
+                    "relabeling": {"password": "API key", "host": "API address", "login": "Account name"},
+                    "placeholders": {
+                        "password": "the key from the vendor's dashboard",
+                        "host": "empty: the vendor's own, https://api.sunoapi.org or https://api.kie.ai",
+                        "login": "only needed when two accounts share a ledger",
+                    },
+                },
+            }
+        ],
+    }

@@ -1,0 +1,186 @@
+"""One separation: what is asked for, and how its end is written down and its stems are landed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+from airflow_provider_vocalsep.api.codes import classify_task
+from airflow_provider_vocalsep.api.errors import SeparationFailedError, Verdict, VocalSepError
+from airflow_provider_vocalsep.ledger import Identity, Landing, Outcome
+
+if TYPE_CHECKING:
+    from airflow_provider_vocalsep.api.models import SeparationTask
+    from airflow_provider_vocalsep.api.track import Track
+    from airflow_provider_vocalsep.api.vocabulary import SeparationType
+    from airflow_provider_vocalsep.client.settings import AccountSettings
+    from airflow_provider_vocalsep.landing.keys import Place
+    from airflow_provider_vocalsep.landing.land import Lander
+    from airflow_provider_vocalsep.landing.manifest import Manifest
+    from airflow_provider_vocalsep.ledger import Asker, Ledger
+
+
+class UnknownTaskError(VocalSepError):
+    """The vendor does not know a task that it accepted before."""
+
+
+class Vendor(Protocol):
+    """What a job needs of the vendor; :class:`~airflow_provider_vocalsep.client.blocking.VendorClient` is one."""
+
+    settings: AccountSettings
+
+    def submit(self, track: Track, separation_type: SeparationType, *, stem_name: str | None = None) -> str:
+        """Submit a track, once."""
+
+    def read_task(self, vendor_task_id: str) -> SeparationTask | None:
+        """Read the record of a task."""
+
+
+@dataclass(frozen=True)
+class Separation:
+    """
+    What is asked for.
+
+    :param asked: The track as the user wrote it.
+    :param track: The track as it is sent, its own file at an address that the vendor can fetch.
+    :param separation_type: What to separate it into.
+    :param stem_name: The stem asked for with ``split_stem_advanced``.
+    :param account: The vendor account that pays.
+    :param fingerprint: Version of the audio, see :class:`~airflow_provider_vocalsep.jobs.source.Source`.
+    """
+
+    asked: Track
+    track: Track
+    separation_type: SeparationType
+    stem_name: str | None
+    account: str
+    fingerprint: str = ""
+
+    @cached_property
+    def identity(self) -> Identity:
+        """What is paid for once."""
+        return Identity.of(
+            self.asked,
+            account=self.account,
+            separation_type=self.separation_type,
+            stem_name=self.stem_name,
+        )
+
+
+class SeparationJob:
+    """
+    Takes a separation that is paid for to its end. Holds no state of its own: whatever matters is in the ledger.
+
+    :param separation: What is separated.
+    :param vendor: The vendor's client.
+    :param ledger: Where paid separations are kept.
+    :param asked_by: Who asks.
+    :param max_submissions: How often one task instance pays in a row for a track that the vendor fails on.
+    """
+
+    def __init__(
+        self,
+        separation: Separation,
+        *,
+        vendor: Vendor,
+        ledger: Ledger,
+        asked_by: Asker,
+        max_submissions: int = 2,
+    ) -> None:
+        self.separation = separation
+        self.vendor = vendor
+        self.ledger = ledger
+        self.asked_by = asked_by
+        self.max_submissions = max_submissions
+
+    def conclude(self, task: SeparationTask) -> None:
+        """
+        Write down how the vendor ended a task.
+
+        :raises SeparationFailedError: the vendor gave it up.
+        """
+        if task.failed:
+            self._raise_failure(task)
+        self.ledger.separated(self.separation.identity, task.task_id, self.asked_by)
+
+    def land(self, task: SeparationTask, lander: Lander, place: Place, *, replace: bool = False) -> Manifest:
+        """
+        Land the stems of a finished task and write down where they are.
+
+        :param task: The vendor's record.
+        :param lander: What carries the stems.
+        :param place: Where they belong.
+        :param replace: Send stems again that are there already.
+        :return: The manifest, written last.
+        :raises VocalSepError: some stems did not land. What landed stays, and a retry goes on from there.
+        """
+        try:
+            manifest = lander.land(
+                task,
+                place,
+                track=self.separation.asked,
+                dialect=self.vendor.settings.dialect.name,
+                refresh=lambda: self.read_task(task.task_id),
+                asked_by=self.asked_by.model_dump(),
+                expected_duration=self.separation.asked.duration,
+                replace=replace,
+            )
+        except VocalSepError as e:
+            self.ledger.note(self.separation.identity, "landing_failed", by=self.asked_by, message=str(e))
+            raise
+        landing = Landing(
+            at=self.ledger.now(),
+            vendor_task_id=task.task_id,
+            stems=len(manifest.stems),
+            bytes=sum(stem.bytes for stem in manifest.stems),
+        )
+        self.ledger.landed(self.separation.identity, manifest.uri, landing, self.asked_by)
+        return manifest
+
+    def skip(self) -> None:
+        """Write down that everything was there already."""
+        self.ledger.note(self.separation.identity, "skipped", by=self.asked_by)
+
+    def read_task(self, vendor_task_id: str) -> SeparationTask:
+        """
+        Read the vendor's record of a task that it is known to have.
+
+        :raises VocalSepError: when it has no record, or none that can be read.
+        """
+        task = self.vendor.read_task(vendor_task_id)
+        if task is None:
+            raise UnknownTaskError(
+                f"Track {self.separation.asked.key!r}: the vendor no longer knows task {vendor_task_id}. Check that the "
+                "connection's key belongs to the account that submitted it; vendors keep stems for about 14 days."
+            )
+        return task
+
+    def _raise_failure(self, task: SeparationTask) -> None:
+        verdict = classify_task(task, self.vendor.settings.dialect)
+        paid = self.ledger.failed_submissions(self.separation.identity, self.asked_by, task.task_id)
+        exhausted = verdict is not Verdict.REFUNDED and paid >= self.max_submissions
+        if exhausted:
+            next_step = f"It failed {paid} times in a row (max_submissions); clear this Airflow task to pay again."
+        elif verdict is Verdict.FATAL:
+            next_step = "It would fail the same way again; mend the source, then clear this Airflow task."
+        elif verdict is Verdict.REFUNDED:
+            next_step = "Its credits were given back; a retry submits it anew."
+        else:
+            next_step = "A retry submits it anew, which is charged again."
+        said = f"{task.error_code or task.status}: {task.error_message or 'no reason given'}"
+        error = SeparationFailedError(
+            f"The vendor could not separate track {self.separation.asked.key!r} (task {task.task_id}, {said}). {next_step}",
+            verdict=Verdict.FATAL if exhausted else verdict,
+            code=task.error_code,
+            vendor_message=task.error_message or "",
+        )
+        outcome = Outcome(
+            at=self.ledger.now(),
+            verdict=verdict,
+            code=task.error_code,
+            message=str(error),
+            final=error.verdict is Verdict.FATAL,
+        )
+        self.ledger.task_failed(self.separation.identity, task.task_id, outcome)
+        raise error

@@ -1,0 +1,259 @@
+"""Making sure that a separation is paid for, once: claim it in the ledger, submit it, or find who did."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential_jitter,
+)
+
+from airflow_provider_vocalsep.api.errors import (
+    SubmitOutcomeUnknownError,
+    VendorError,
+    VendorUnreachableError,
+    Verdict,
+    VocalSepError,
+)
+from airflow_provider_vocalsep.ledger import (
+    Attach,
+    ClaimLostError,
+    InDoubt,
+    Intent,
+    Landed,
+    LedgerError,
+    Outcome,
+    Submit,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from airflow_provider_vocalsep.jobs.separation import Separation, Vendor
+    from airflow_provider_vocalsep.ledger import Asker, Decision, Ledger
+
+log = logging.getLogger(__name__)
+
+#: Seconds for which a submit that the vendor turns away as "too fast" is tried again before the Airflow task
+#: is left to its own retries.
+SUBMIT_PATIENCE = 600.0
+
+#: Seconds between two looks at a claim that another run is just submitting.
+_IN_FLIGHT_LOOK = 2.0
+
+#: Tries to write down the vendor's answer. With the waits between them about a minute; S3 is seldom away longer.
+_RECORD_TRIES = 7
+
+#: The way out of doubt, for messages.
+_WAY_OUT = (
+    "It is not submitted again by itself. Look at the vendor's list of tasks: if the track is not there, or paying "
+    "twice is acceptable, clear this Airflow task with on_lost_submit='resubmit'."
+)
+
+
+class OnLostSubmit(str, Enum):
+    """What to do when the answer to a submit was lost and it may have been paid."""
+
+    ADOPT = "adopt"
+    RESUBMIT = "resubmit"
+    FAIL = "fail"
+
+
+class LostSubmitError(VocalSepError):
+    """A submit may have been paid and its vendor task id is not known."""
+
+
+@dataclass(frozen=True)
+class Secured:
+    """
+    The separation is paid for.
+
+    :param vendor_task_id: The vendor task to wait for.
+    :param submitted_at: When it was submitted.
+    :param submitted_now: Whether it was submitted just now, or found in the ledger.
+    :param landed: The ledger has its stems in the bucket, at the place asked for.
+    """
+
+    vendor_task_id: str
+    submitted_at: datetime
+    submitted_now: bool = False
+    landed: bool = False
+
+
+class Submitter:
+    """
+    Secures one separation. Holds no state of its own: whatever matters is in the ledger.
+
+    :param separation: What is to be separated.
+    :param vendor: The vendor's client.
+    :param ledger: Where paid separations are kept.
+    :param asked_by: Who asks.
+    :param manifest_uri: Where the stems are to land; ``None`` when they are not to be landed.
+    :param on_lost_submit: What to do about a submit whose answer was lost.
+    :param sleep: How to wait, in seconds.
+    """
+
+    def __init__(
+        self,
+        separation: Separation,
+        *,
+        vendor: Vendor,
+        ledger: Ledger,
+        asked_by: Asker,
+        manifest_uri: str | None = None,
+        on_lost_submit: OnLostSubmit = OnLostSubmit.ADOPT,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.separation = separation
+        self.vendor = vendor
+        self.ledger = ledger
+        self.asked_by = asked_by
+        self.manifest_uri = manifest_uri
+        self.on_lost_submit = on_lost_submit
+        self.sleep = sleep
+
+    def secure(self) -> Secured:
+        """
+        Make sure that the separation is paid for, once: submit it, or find who did.
+
+        :raises LostSubmitError: a submit before may have been paid; ``on_lost_submit`` forbids another.
+        :raises VocalSepError: nothing was paid.
+        """
+        intent = Intent(
+            attempt_id=uuid.uuid4().hex,
+            asked_by=self.asked_by,
+            track_key=self.separation.track.key,
+            fingerprint=self.separation.fingerprint,
+            title=self.separation.track.title,
+        )
+        while True:
+            try:
+                return self._follow(self._decide(intent), intent)
+            except ClaimLostError as e:
+                log.info("Track %r: %s; looking at the ledger again.", self.separation.track.key, e)
+
+    def _decide(self, intent: Intent) -> Decision:
+        while True:
+            decision = self.ledger.claim(self.separation.identity, intent, manifest_uri=self.manifest_uri)
+            if not (isinstance(decision, InDoubt) and decision.in_flight):
+                return decision
+            log.info(
+                "Track %r is being submitted by %s; waiting for the vendor's answer in its ledger entry.",
+                self.separation.track.key,
+                decision.attempt.asked_by,
+            )
+            self.sleep(_IN_FLIGHT_LOOK)
+
+    def _follow(self, decision: Decision, intent: Intent) -> Secured:
+        if isinstance(decision, InDoubt):
+            decision = self._resolve_doubt(decision, intent)
+        if isinstance(decision, Submit):
+            return self._submit(decision.attempt_id)
+        if isinstance(decision, Attach):
+            log.info(
+                "Track %r was submitted before, at %s: attaching to vendor task %s, nothing is paid again.",
+                self.separation.track.key,
+                decision.submitted_at.isoformat(timespec="seconds"),
+                decision.vendor_task_id,
+            )
+        landed = isinstance(decision, Landed)
+        return Secured(decision.vendor_task_id, decision.submitted_at, landed=landed)
+
+    def _resolve_doubt(self, doubt: InDoubt, intent: Intent) -> Decision:
+        lost = doubt.attempt
+        what = (
+            f"Track {self.separation.track.key!r} may have been paid for already: {lost.asked_by} was about to submit it at "
+            f"{lost.claimed_at.isoformat(timespec='seconds')} (attempt {lost.attempt_id}) and no answer of the "
+            "vendor is recorded."
+        )
+        if self.on_lost_submit is OnLostSubmit.RESUBMIT:
+            log.warning("%s Submitting it anew, as on_lost_submit='resubmit' asks; this may pay twice.", what)
+            return self.ledger.take_over(self.separation.identity, lost, intent)
+        raise LostSubmitError(
+            f"{what} {_WAY_OUT} Ledger entry: {self.ledger.where(self.separation.identity)}"
+        )
+
+    def _submit(self, attempt_id: str) -> Secured:
+        try:
+            vendor_task_id = self._send(attempt_id)
+        except SubmitOutcomeUnknownError as e:
+            self.ledger.doubtful(self.separation.identity, attempt_id, str(e))
+            raise LostSubmitError(
+                f"{e} {_WAY_OUT} Ledger entry: {self.ledger.where(self.separation.identity)}"
+            ) from e
+        except (VendorError, VendorUnreachableError) as e:
+            self._record_refusal(attempt_id, e)
+            raise
+        self._record_answer(attempt_id, vendor_task_id)
+        log.info(
+            "Submitted track %r: vendor task %s. A retry attaches to it; nothing is paid again.",
+            self.separation.track.key,
+            vendor_task_id,
+        )
+        return Secured(vendor_task_id, self.ledger.now(), submitted_now=True)
+
+    def _send(self, attempt_id: str) -> str:
+        """Submit; turned away for rate or maintenance, submit once more after a while, with the claim renewed."""
+        for attempt in Retrying(
+            retry=retry_if_exception(_nothing_created),
+            wait=_back_off,
+            stop=stop_after_delay(SUBMIT_PATIENCE),
+            sleep=self.sleep,
+            reraise=True,
+        ):
+            with attempt:
+                if attempt.retry_state.attempt_number > 1:
+                    self.ledger.renew(self.separation.identity, attempt_id)
+                return self.vendor.submit(self.separation.track, self.separation.separation_type, stem_name=self.separation.stem_name)
+        raise AssertionError("unreachable: Retrying re-raises")
+
+    def _record_refusal(self, attempt_id: str, error: VendorError | VendorUnreachableError) -> None:
+        verdict = error.verdict if isinstance(error, VendorError) else Verdict.RETRY
+        outcome = Outcome(
+            at=self.ledger.now(),
+            verdict=verdict,
+            code=error.code if isinstance(error, VendorError) else None,
+            message=str(error),
+            final=verdict in (Verdict.FATAL, Verdict.OUT_OF_CREDITS),
+        )
+        self.ledger.failed(self.separation.identity, attempt_id, outcome, event="submit_refused")
+
+    def _record_answer(self, attempt_id: str, vendor_task_id: str) -> None:
+        """Write the task id down, hard: until it is in the ledger, what was paid is known to this process alone."""
+        try:
+            Retrying(
+                retry=retry_if_exception_type(LedgerError),
+                wait=wait_exponential_jitter(initial=0.5, max=20),
+                stop=stop_after_attempt(_RECORD_TRIES),
+                sleep=self.sleep,
+                reraise=True,
+            )(self.ledger.submitted, self.separation.identity, attempt_id, vendor_task_id)
+        except LedgerError as e:
+            raise LedgerError(
+                f"Track {self.separation.track.key!r} is paid for as vendor task {vendor_task_id}, and this could not be "
+                f"written to the ledger: {e} Keep that id: VocalSeparationToS3Operator lands it."
+            ) from e
+
+
+def _nothing_created(error: BaseException) -> bool:
+    if isinstance(error, VendorError):
+        return error.verdict is Verdict.WAIT
+    return isinstance(error, VendorUnreachableError)
+
+
+def _back_off(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked_for = getattr(error, "retry_after", None) or 0.0
+    return max(asked_for, wait_exponential_jitter(initial=1, max=30, jitter=2)(state))

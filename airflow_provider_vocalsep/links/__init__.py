@@ -1,0 +1,3 @@
+"""Links from a task instance to what it made."""
+
+from __future__ import annotations

@@ -1,0 +1,182 @@
+"""Putting a job together from an operator's arguments and its Airflow context."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_vocalsep.api.errors import TrackError, VendorError, Verdict, VocalSepError
+from airflow_provider_vocalsep.catalogue.reader import CatalogueError
+from airflow_provider_vocalsep.client.settings import ConnectionSettingsError
+from airflow_provider_vocalsep.jobs.separation import UnknownTaskError
+from airflow_provider_vocalsep.jobs.submitting import LostSubmitError
+from airflow_provider_vocalsep.landing.errors import DestinationError, DownloadRefusedError
+from airflow_provider_vocalsep.landing.guard import DownloadGuard
+from airflow_provider_vocalsep.landing.keys import Place, parse_s3_uri
+from airflow_provider_vocalsep.landing.land import Lander
+from airflow_provider_vocalsep.ledger import Asker, Ledger, LedgerStore, MemoryLedgerStore, S3LedgerStore
+from airflow_provider_vocalsep.operators.task_state import TaskStateLedgerStore
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+    from mypy_boto3_s3 import S3Client
+
+    from airflow_provider_vocalsep.api.track import Track
+    from airflow_provider_vocalsep.api.vocabulary import SeparationType
+    from airflow_provider_vocalsep.client.settings import AccountSettings
+
+log = logging.getLogger(__name__)
+
+#: Errors that no retry mends: a person has to change something first.
+_FINAL = (
+    TrackError,
+    LostSubmitError,
+    UnknownTaskError,
+    ConnectionSettingsError,
+    DestinationError,
+    DownloadRefusedError,
+    CatalogueError,
+)
+
+
+def is_final(error: BaseException) -> bool:
+    """Tell whether a retry would meet the same error again."""
+    if isinstance(error, VendorError):
+        return error.verdict in (Verdict.FATAL, Verdict.OUT_OF_CREDITS)
+    return isinstance(error, _FINAL)
+
+
+def fail_or_retry(error: VocalSepError) -> NoReturn:
+    """
+    Let Airflow retry what may pass and fail at once what will not.
+
+    :raises AirflowFailException: for an error that no retry mends, with the same message.
+    """
+    if is_final(error):
+        raise AirflowFailException(str(error)) from error
+    raise error
+
+
+def asker_of(context: Context) -> Asker:
+    """Say which task instance and try this is."""
+    ti = context["ti"]
+    return Asker(
+        dag_id=ti.dag_id,
+        run_id=ti.run_id,
+        task_id=ti.task_id,
+        map_index=-1 if ti.map_index is None else ti.map_index,
+        try_number=ti.try_number,
+    )
+
+
+def s3_client_of(aws_conn_id: str | None) -> S3Client:
+    """Return the boto3 client of an AWS connection."""
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    client: S3Client = S3Hook(aws_conn_id=aws_conn_id).get_conn()
+    return client
+
+
+@dataclass(frozen=True)
+class LandingParts:
+    """What landing needs: the client, the place, and what carries the stems there."""
+
+    s3_client: S3Client
+    place: Place
+    lander: Lander
+
+
+@dataclass(frozen=True)
+class Parts:
+    """
+    What one run of an operator works with.
+
+    :param context: Its Airflow context.
+    :param track: The track.
+    :param separation_type: What it is separated into.
+    :param asked_by: The task instance and its try.
+    :param ledger: The ledger.
+    :param s3_client: The boto3 client, if anything of it lies in S3.
+    :param landing: What landing needs; ``None`` without a destination.
+    """
+
+    context: Context
+    track: Track
+    separation_type: SeparationType
+    asked_by: Asker
+    ledger: Ledger
+    s3_client: S3Client | None
+    landing: LandingParts | None
+
+
+def assemble(
+    context: Context,
+    *,
+    track: Track,
+    separation_type: SeparationType,
+    stem_name: str | None,
+    destination: str | None,
+    ledger: str | None,
+    aws_conn_id: str | None,
+    upload_args: dict[str, Any] | None,
+    settings: AccountSettings,
+) -> Parts:
+    """Put the parts together; see the arguments of the operators."""
+    needs_s3 = destination or ledger or (track.audio_url or "").startswith("s3://")
+    s3_client = s3_client_of(aws_conn_id) if needs_s3 else None
+    landing = None
+    if destination and s3_client:
+        place = Place(destination, track.key, separation_type, stem_name)
+        landing = LandingParts(s3_client, place, lander_of(settings, s3_client, upload_args))
+    return Parts(
+        context=context,
+        track=track,
+        separation_type=separation_type,
+        asked_by=asker_of(context),
+        ledger=ledger_of(ledger, destination, s3_client=s3_client, context=context),
+        s3_client=s3_client,
+        landing=landing,
+    )
+
+
+def ledger_of(
+    uri: str | None, destination: str | None, *, s3_client: S3Client | None, context: Context
+) -> Ledger:
+    """
+    Open the ledger.
+
+    :param uri: Where it is; by default under the destination.
+    :param destination: Where stems land, if they do.
+    :param s3_client: Client for it.
+    :param context: Without either address the ledger is the task state store of this task instance, which
+        survives its retries (Airflow 3.3 and later), or else lasts as long as this try.
+    """
+    if uri is None and destination is not None:
+        uri = f"{destination.rstrip('/')}/_vocalsep/ledger"
+    if uri is not None and s3_client is not None:
+        bucket, prefix = parse_s3_uri(uri)
+        return Ledger(S3LedgerStore(s3_client, bucket, prefix.strip("/")))
+    task_state = context.get("task_state_store")
+    store: LedgerStore
+    if task_state is not None:
+        store = TaskStateLedgerStore(task_state)
+    else:
+        log.warning(
+            "There is neither a destination nor a ledger and this Airflow has no task state store: a retry of "
+            "this task submits, and pays, again. Set ledger='s3://...' or retries=0."
+        )
+        store = MemoryLedgerStore()
+    return Ledger(store)
+
+
+def lander_of(
+    settings: AccountSettings, s3_client: S3Client, upload_args: dict[str, Any] | None
+) -> Lander:
+    """Build what carries stems to the bucket, guarded as the connection says."""
+    guard = DownloadGuard(
+        allowed_hosts=settings.download_hosts, allow_private_hosts=settings.allow_private_hosts
+    )
+    return Lander(s3_client, guard=guard, upload_args=upload_args)

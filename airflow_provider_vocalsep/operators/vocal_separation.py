@@ -1,0 +1,297 @@
+"""Operators that have tracks separated."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+
+from airflow_provider_vocalsep.api.errors import TrackError, VocalSepError
+from airflow_provider_vocalsep.api.requests import parse_separation_type
+from airflow_provider_vocalsep.api.track import Track
+from airflow_provider_vocalsep.api.vocabulary import SeparationType
+from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook, outcome_of
+from airflow_provider_vocalsep.jobs.polling import DEFAULT_POLL_INTERVAL, VISIBILITY_GRACE, Poller, WaitOutcome
+from airflow_provider_vocalsep.jobs.separation import Separation, SeparationJob
+from airflow_provider_vocalsep.jobs.source import Source, prepare_source
+from airflow_provider_vocalsep.jobs.submitting import OnLostSubmit, Secured, Submitter
+from airflow_provider_vocalsep.jobs.waiting import WaitGivenUpError, wait_here
+from airflow_provider_vocalsep.landing.land import check_destination, read_manifest, verify_landed
+from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
+from airflow_provider_vocalsep.operators.assembly import LandingParts, Parts, assemble, fail_or_retry
+from airflow_provider_vocalsep.triggers.events import validate_event
+from airflow_provider_vocalsep.triggers.vocal_separation import VocalSeparationTrigger
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_vocalsep.api.models import SeparationTask
+    from airflow_provider_vocalsep.landing.manifest import Manifest
+
+
+class VocalSeparationOperator(BaseOperator):
+    """
+    Have one track separated and its stems landed in object storage.
+
+    Submits the track, waits without holding a worker, lands the stems byte-verified and writes
+    ``manifest.json`` last. What is paid for is written into a ledger first: a retry, a clear, a second DAG run
+    or a lost worker attaches to the vendor's task and never pays again.
+
+    Parts can be left out: without ``destination`` nothing is landed and the vendor's task is returned; with
+    ``wait_for_completion=False`` too, right after the submit.
+
+    Errors that a retry can mend raise as they are and are retried by Airflow; wrong arguments, a wrong key and
+    an empty balance fail at once. Either way the message says what happens next.
+
+    :param track: The track: a mapping with ``key`` and either ``task_id`` and ``audio_id`` of a generated track or
+        ``audio_url`` of an own file (``https://``, or ``s3://`` which is presigned for the vendor; at most 20 MB).
+        Optional: ``title``, ``duration`` in seconds. (templated)
+    :param separation_type: ``separate_vocal`` (vocals and instrumental), ``split_stem`` (up to twelve stems) or
+        ``split_stem_advanced`` (the stem of ``stem_name``, and everything but it). (templated)
+    :param stem_name: The stem for ``split_stem_advanced``, for example ``Lead Vocal``. (templated)
+    :param destination: ``s3://bucket/prefix`` under which the stems land, as
+        ``{track key}/{separation type}/{stem}.mp3``. (templated)
+    :param ledger: ``s3://bucket/prefix`` of the ledger; ``{destination}/_vocalsep/ledger`` by default. (templated)
+    :param vocalsep_conn_id: Connection of the vendor account. (templated)
+    :param aws_conn_id: Connection of the object storage. (templated)
+    :param wait_for_completion: Whether to wait for the vendor at all. Without it nothing is landed.
+    :param deferrable: Whether to wait in the triggerer (no worker is held) or in the worker.
+    :param poll_interval: Seconds between status reads. (templated)
+    :param timeout: Seconds from the submit until the wait is given up. The vendor's task goes on and stays in the
+        ledger; a retry attaches to it. (templated)
+    :param if_landed: ``skip`` returns the manifest of a track whose stems are there already; ``replace`` downloads
+        and writes them again, from the task that is paid for. (templated)
+    :param on_lost_submit: What to do about a submit whose answer was lost, so that it may or may not have been
+        paid. ``adopt`` (default) never pays again: it takes the vendor's task over when its id becomes known and
+        fails with the way out otherwise; ``fail`` fails at once; ``resubmit`` submits anew, which may pay twice.
+        (templated)
+    :param max_submissions: How often in a row this task instance pays for a track that the vendor accepts and
+        then fails on. Refunded ones do not count.
+    :param upload_args: Extra arguments of every upload, as boto3's ``put_object`` takes them, for example
+        ``ServerSideEncryption``, ``SSEKMSKeyId``, ``StorageClass``, ``Tagging``, ``ACL``. (templated)
+    :return: With ``destination`` the manifest's summary (URIs, sizes, digests; a few kB), else a mapping with
+        ``vendor_task_id``, ``status`` and the ``stems`` that the vendor offers.
+    """
+
+    template_fields: Sequence[str] = (
+        "track",
+        "separation_type",
+        "stem_name",
+        "destination",
+        "ledger",
+        "vocalsep_conn_id",
+        "aws_conn_id",
+        "if_landed",
+        "on_lost_submit",
+        "upload_args",
+        "poll_interval",
+        "timeout",
+    )
+    template_fields_renderers = {"track": "json", "upload_args": "json"}
+    operator_extra_links = (StemsLink(),)
+    ui_color = "#e4f0ff"
+
+    def __init__(
+        self,
+        *,
+        track: Track | dict[str, Any],
+        separation_type: str = SeparationType.SEPARATE_VOCAL.value,
+        stem_name: str | None = None,
+        destination: str | None = None,
+        ledger: str | None = None,
+        vocalsep_conn_id: str = VocalSeparationHook.default_conn_name,
+        aws_conn_id: str | None = "aws_default",
+        wait_for_completion: bool = True,
+        deferrable: bool = True,
+        poll_interval: float | str = DEFAULT_POLL_INTERVAL,
+        timeout: float | str = 3600,
+        if_landed: str = "skip",
+        on_lost_submit: str = OnLostSubmit.ADOPT.value,
+        max_submissions: int = 2,
+        upload_args: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # A mapped task shows the track's title instead of its index.
+        kwargs.setdefault("map_index_template", "{{ task.label }}")
+        super().__init__(**kwargs)
+        self.track = track.model_dump(exclude_none=True) if isinstance(track, Track) else track
+        self.separation_type = separation_type
+        self.stem_name = stem_name
+        self.destination = destination
+        self.ledger = ledger
+        self.vocalsep_conn_id = vocalsep_conn_id
+        self.aws_conn_id = aws_conn_id
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.if_landed = if_landed
+        self.on_lost_submit = on_lost_submit
+        self.max_submissions = max_submissions
+        self.upload_args = upload_args
+
+    @property
+    def label(self) -> str:
+        """What the track is called in the grid."""
+        if isinstance(self.track, dict):
+            return str(self.track.get("title") or self.track.get("key") or "")
+        return str(self.track)
+
+    @cached_property
+    def hook(self) -> VocalSeparationHook:
+        """The hook of ``vocalsep_conn_id``."""
+        return VocalSeparationHook(self.vocalsep_conn_id)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Secure the separation, then wait, then land; whatever of it is done already is not done again."""
+        try:
+            return self._execute(context)
+        except VocalSepError as e:
+            fail_or_retry(e)
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Land the stems, once the trigger has seen the vendor's task end."""
+        try:
+            vendor_task_id = self._check_outcome(*validate_event(event))
+            parts = self._parts(context)
+            job = self._job(parts, Source(parts.track))
+            return self._finish(parts, job, job.read_task(vendor_task_id))
+        except VocalSepError as e:
+            fail_or_retry(e)
+
+    def _execute(self, context: Context) -> dict[str, Any]:
+        parts = self._parts(context)
+        if parts.landing:
+            check_destination(parts.landing.s3_client, parts.landing.place)
+        job = self._job(parts, prepare_source(parts.track, parts.s3_client))
+        secured = Submitter(
+            job.separation,
+            vendor=self.hook.client,
+            ledger=parts.ledger,
+            asked_by=parts.asked_by,
+            manifest_uri=parts.landing.place.manifest_uri if parts.landing else None,
+            on_lost_submit=OnLostSubmit(self.on_lost_submit),
+        ).secure()
+        context["ti"].xcom_push(key="vendor_task_id", value=secured.vendor_task_id)
+        if parts.landing and secured.landed and self.if_landed == "skip":
+            manifest = self._still_landed(parts.landing, job)
+            if manifest is not None:
+                return self._landed(context, parts.landing, manifest)
+        if not self.wait_for_completion:
+            return {"vendor_task_id": secured.vendor_task_id, "status": "SUBMITTED", "stems": {}}
+        if not secured.submitted_now:
+            # The vendor may be done already: one read here saves two process starts.
+            task = self.hook.read_task(secured.vendor_task_id)
+            if task is not None and (task.finished or task.failed):
+                return self._finish(parts, job, task)
+        return self._wait(parts, job, secured)
+
+    def _parts(self, context: Context) -> Parts:
+        if self.if_landed not in ("skip", "replace"):
+            raise TrackError(f"if_landed is 'skip' or 'replace', not {self.if_landed!r}.")
+        if self.on_lost_submit not in [policy.value for policy in OnLostSubmit]:
+            raise TrackError(f"on_lost_submit is 'adopt', 'resubmit' or 'fail', not {self.on_lost_submit!r}.")
+        return assemble(
+            context,
+            track=Track.parse(self.track),
+            separation_type=parse_separation_type(self.separation_type),
+            stem_name=self.stem_name,
+            destination=self.destination,
+            ledger=self.ledger,
+            aws_conn_id=self.aws_conn_id,
+            upload_args=self.upload_args,
+            settings=self.hook.settings,
+        )
+
+    def _job(self, parts: Parts, source: Source) -> SeparationJob:
+        separation = Separation(
+            asked=parts.track,
+            track=source.track,
+            separation_type=parts.separation_type,
+            stem_name=self.stem_name,
+            account=self.hook.settings.account,
+            fingerprint=source.fingerprint,
+        )
+        return SeparationJob(
+            separation,
+            vendor=self.hook.client,
+            ledger=parts.ledger,
+            asked_by=parts.asked_by,
+            max_submissions=self.max_submissions,
+        )
+
+    def _still_landed(self, landing: LandingParts, job: SeparationJob) -> Manifest | None:
+        """Return the manifest of stems that are where the ledger says, ``None`` if they have to be landed again."""
+        manifest = read_manifest(landing.s3_client, landing.place)
+        missing = verify_landed(landing.s3_client, manifest) if manifest else ["manifest.json"]
+        if missing or manifest is None:
+            self.log.warning(
+                "Track %r landed before, but this is missing or changed: %s. Landing it again; nothing is paid.",
+                job.separation.asked.key,
+                ", ".join(missing),
+            )
+            return None
+        self.log.info("Track %r landed before: nothing to do, nothing paid.", job.separation.asked.key)
+        job.skip()
+        return manifest
+
+    def _wait(self, parts: Parts, job: SeparationJob, secured: Secured) -> dict[str, Any]:
+        poll_interval = float(self.poll_interval)
+        deadline = self._deadline(secured.submitted_at)
+        visible_by = secured.submitted_at.timestamp() + VISIBILITY_GRACE
+        if self.deferrable:
+            self.log.info(
+                "Waiting for vendor task %s until %s; no worker is held. A retry attaches to the same task.",
+                secured.vendor_task_id,
+                datetime.fromtimestamp(deadline, tz=timezone.utc).isoformat(timespec="seconds"),
+            )
+            self.defer(
+                trigger=VocalSeparationTrigger(
+                    vendor_task_id=secured.vendor_task_id,
+                    deadline=deadline,
+                    poll_interval=poll_interval,
+                    visible_by=visible_by,
+                    vocalsep_conn_id=self.vocalsep_conn_id,
+                ),
+                method_name="execute_complete",
+                # Later than the trigger's own deadline, so that its event, which says what happens next, wins.
+                timeout=timedelta(seconds=deadline - time.time() + poll_interval + 60),
+            )
+        poller = Poller(
+            secured.vendor_task_id, poll_interval=poll_interval, deadline=deadline, visible_by=visible_by
+        )
+        ended = wait_here(self.hook.read_task, poller)
+        self._check_outcome(ended.outcome, secured.vendor_task_id, ended.message)
+        return self._finish(parts, job, job.read_task(secured.vendor_task_id))
+
+    def _deadline(self, submitted_at: datetime) -> float:
+        """Count from the submit, so that a retry keeps the deadline; past it, a retry waits its full time again."""
+        timeout = float(self.timeout)
+        deadline = submitted_at.timestamp() + timeout
+        return deadline if deadline > time.time() else time.time() + timeout
+
+    def _check_outcome(self, outcome: WaitOutcome, vendor_task_id: str, message: str) -> str:
+        self.log.info("%s", message)
+        if outcome is WaitOutcome.GAVE_UP:
+            raise WaitGivenUpError(message)
+        if outcome in (WaitOutcome.UNKNOWN, WaitOutcome.REFUSED):
+            raise AirflowFailException(message)
+        return vendor_task_id
+
+    def _finish(self, parts: Parts, job: SeparationJob, task: SeparationTask) -> dict[str, Any]:
+        job.conclude(task)
+        if parts.landing is None:
+            return outcome_of(task)
+        landing = parts.landing
+        manifest = job.land(task, landing.lander, landing.place, replace=self.if_landed == "replace")
+        return self._landed(parts.context, landing, manifest)
+
+    def _landed(self, context: Context, landing: LandingParts, manifest: Manifest) -> dict[str, Any]:
+        link = stems_url(landing.s3_client, landing.place.bucket, landing.place.prefix)
+        context["ti"].xcom_push(key=StemsLink.key, value=link)
+        self.log.info("%d stems of track %r are at %s", len(manifest.stems), self.label, manifest.uri)
+        return manifest.summary()

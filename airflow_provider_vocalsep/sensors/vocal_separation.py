@@ -1,0 +1,136 @@
+"""Sensor for vendor tasks that somebody else submitted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    BaseSensorOperator,
+    PokeReturnValue,
+)
+
+from airflow_provider_vocalsep.api.errors import VocalSepError
+from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook, outcome_of
+from airflow_provider_vocalsep.jobs.polling import DEFAULT_POLL_INTERVAL, VISIBILITY_GRACE, Ended, Poller, WaitOutcome
+from airflow_provider_vocalsep.operators.assembly import fail_or_retry
+from airflow_provider_vocalsep.triggers.events import validate_event
+from airflow_provider_vocalsep.triggers.vocal_separation import VocalSeparationTrigger
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class VocalSeparationSensor(BaseSensorOperator):
+    """
+    Wait until a vendor task is finished.
+
+    In deferrable mode the triggerer waits; otherwise Airflow's ``poke`` and ``reschedule`` modes apply. Passing
+    trouble at the vendor never fails the sensor before its ``timeout``.
+
+    :param vendor_task_id: The id that the submit returned, for example
+        ``{{ ti.xcom_pull("submit")["vendor_task_id"] }}``. (templated)
+    :param vocalsep_conn_id: Connection of the vendor account. (templated)
+    :param deferrable: Whether the triggerer waits, or a worker.
+    :param poke_interval: Seconds between status reads.
+    :param timeout: Seconds after which the wait fails for good. The vendor's task goes on.
+    :param fail_on_failed_task: Whether a task that the vendor gave up fails the sensor; else it is returned.
+    :return: ``vendor_task_id``, ``status``, and the ``stems`` that the vendor offers, as name to address.
+    """
+
+    template_fields: Sequence[str] = ("vendor_task_id", "vocalsep_conn_id")
+    ui_color = "#e4f0ff"
+
+    def __init__(
+        self,
+        *,
+        vendor_task_id: str,
+        vocalsep_conn_id: str = VocalSeparationHook.default_conn_name,
+        deferrable: bool = True,
+        poke_interval: float = DEFAULT_POLL_INTERVAL,
+        fail_on_failed_task: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, **kwargs)
+        self.vendor_task_id = vendor_task_id
+        self.vocalsep_conn_id = vocalsep_conn_id
+        self.deferrable = deferrable
+        self.fail_on_failed_task = fail_on_failed_task
+
+    @cached_property
+    def hook(self) -> VocalSeparationHook:
+        """The hook of ``vocalsep_conn_id``."""
+        return VocalSeparationHook(self.vocalsep_conn_id)
+
+    @cached_property
+    def _poller(self) -> Poller:
+        # The deadline and the grace count from the sensor's start; Airflow's own time-out stands above the first.
+        now = time.time()
+        return Poller(
+            self.vendor_task_id,
+            poll_interval=self.poke_interval,
+            deadline=now + self.timeout,
+            visible_by=now + VISIBILITY_GRACE,
+        )
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Read the state once."""
+        task = None
+        try:
+            task = self.hook.read_task(self.vendor_task_id)
+        except Exception as e:
+            step = self._poller.on_error(e, time.time())
+        else:
+            step = self._poller.on_record(task, time.time())
+        if not isinstance(step, Ended):
+            if step.trouble:
+                self.log.warning("Vendor task %s: %s.", self.vendor_task_id, step.trouble)
+            return PokeReturnValue(is_done=False)
+        self._raise_unless_ended(step.outcome, step.message)
+        return PokeReturnValue(is_done=True, xcom_value=outcome_of(task) if task else None)
+
+    def execute(self, context: Context) -> Any:
+        """Read the state, and leave the rest of the wait to the triggerer."""
+        if not self.deferrable:
+            return super().execute(context)
+        first = self.poke(context)
+        if first.is_done:
+            return first.xcom_value
+        self.defer(
+            trigger=VocalSeparationTrigger(
+                vendor_task_id=self.vendor_task_id,
+                deadline=self._poller.deadline,
+                poll_interval=self.poke_interval,
+                visible_by=self._poller.visible_by,
+                vocalsep_conn_id=self.vocalsep_conn_id,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=self.timeout + self.poke_interval + 60),
+        )
+        raise AssertionError("unreachable: defer raises")
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the record of the task that the trigger has seen end."""
+        try:
+            outcome, vendor_task_id, message = validate_event(event)
+            self._raise_unless_ended(outcome, message)
+            task = self.hook.read_task(vendor_task_id)
+        except VocalSepError as e:
+            fail_or_retry(e)
+        if task is None:
+            raise AirflowFailException(f"The vendor no longer knows task {vendor_task_id}.")
+        return outcome_of(task)
+
+    def _raise_unless_ended(self, outcome: WaitOutcome, message: str) -> None:
+        self.log.info("%s", message)
+        if outcome is WaitOutcome.GAVE_UP:
+            raise AirflowSensorTimeout(message)
+        if outcome in (WaitOutcome.UNKNOWN, WaitOutcome.REFUSED):
+            raise AirflowFailException(message)
+        if outcome is WaitOutcome.FAILED and self.fail_on_failed_task:
+            raise AirflowFailException(f"{message} Nothing of it can be landed; submit the track again.")
