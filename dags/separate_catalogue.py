@@ -22,9 +22,15 @@ with DAG(
     doc_md=__doc__,
     default_args={"retries": 2},
     params={
-        "catalogue": Param("s3://stems/catalogue.csv", type="string", description="The catalogue, CSV or JSON Lines."),
-        "destination": Param("s3://stems/catalogue", type="string", pattern="^s3://", description="Where stems land."),
-        "separation_type": Param("separate_vocal", enum=["separate_vocal", "split_stem"], description="What into."),
+        "catalogue": Param(
+            "s3://stems/catalogue.csv", type="string", description="The catalogue, CSV or JSON Lines."
+        ),
+        "destination": Param(
+            "s3://stems/catalogue", type="string", pattern="^s3://", description="Where stems land."
+        ),
+        "separation_type": Param(
+            "separate_vocal", enum=["separate_vocal", "split_stem"], description="What into."
+        ),
         "bad_rows": Param(
             "fail", enum=["fail", "skip"], description="Whether a row that cannot be used stops the run."
         ),

@@ -35,7 +35,9 @@ with DAG(
         "stem_name": Param(
             None, type=["null", "string"], description="Only for split_stem_advanced, for example Lead Vocal."
         ),
-        "destination": Param("s3://stems/tracks", type="string", pattern="^s3://", description="Where stems land."),
+        "destination": Param(
+            "s3://stems/tracks", type="string", pattern="^s3://", description="Where stems land."
+        ),
     },
     render_template_as_native_obj=True,
 ) as dag:

@@ -26,7 +26,9 @@ class Track(BaseModel):
     :param duration: Length in seconds, if known; stems are checked against it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", str_strip_whitespace=True, coerce_numbers_to_str=True
+    )
 
     key: str
     task_id: str | None = None
@@ -49,7 +51,9 @@ class Track(BaseModel):
             raise ValueError("give either task_id and audio_id, or audio_url, not both")
         if self.audio_url is None and not all(pair):
             missing = " and ".join(n for n, has in zip(("task_id", "audio_id"), pair, strict=True) if not has)
-            raise ValueError(f"{missing} missing: give task_id and audio_id of a generated track, or audio_url")
+            raise ValueError(
+                f"{missing} missing: give task_id and audio_id of a generated track, or audio_url"
+            )
         if self.audio_url is not None:
             parts = urlsplit(self.audio_url)
             if parts.scheme not in ("https", "http", "s3") or not parts.netloc:
@@ -72,7 +76,9 @@ class Track(BaseModel):
         if isinstance(value, Track):
             return value
         if not isinstance(value, dict):
-            raise TrackError(f"A track is a mapping with key, task_id and audio_id (or audio_url); got {value!r}.")
+            raise TrackError(
+                f"A track is a mapping with key, task_id and audio_id (or audio_url); got {value!r}."
+            )
         try:
             return cls.model_validate(value)
         except ValidationError as e:

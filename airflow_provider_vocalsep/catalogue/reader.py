@@ -83,7 +83,10 @@ def read_catalogue(lines: Iterable[str], name: str) -> Catalogue:
             catalogue.duplicates.append((line, f"track {track.key!r} is on line {seen[0]} already"))
         else:
             catalogue.rejects.append(
-                (line, f"key {track.key!r} names another track on line {seen[0]}: give each track its own key")
+                (
+                    line,
+                    f"key {track.key!r} names another track on line {seen[0]}: give each track its own key",
+                )
             )
     return catalogue
 

@@ -6,7 +6,7 @@ import ssl
 from typing import TYPE_CHECKING, TypeVar
 
 import requests
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from airflow_provider_vocalsep.api import answers
@@ -109,9 +109,7 @@ class VendorClient:
         :raises VocalSepError: no readable answer came.
         """
         request = read_request(vendor_task_id)
-        return self._read(
-            lambda: answers.parse_record(*self._exchange(request), self.settings.dialect)
-        )
+        return self._read(lambda: answers.parse_record(*self._exchange(request), self.settings.dialect))
 
     def credits(self) -> float:
         """
@@ -120,9 +118,7 @@ class VendorClient:
         :return: Credits left; kie counts in fractions.
         """
         request = credits_request(self.settings.dialect)
-        return self._read(
-            lambda: answers.parse_credits(*self._exchange(request), self.settings.dialect)
-        )
+        return self._read(lambda: answers.parse_credits(*self._exchange(request), self.settings.dialect))
 
     def close(self) -> None:
         """Close the connections that are kept open."""
@@ -132,7 +128,7 @@ class VendorClient:
     def _read(call: Callable[[], T]) -> T:
         return Retrying(
             retry=retry_if_exception(is_passing),
-            wait=wait_exponential_jitter(initial=0.5, max=8),
+            wait=wait_exponential(multiplier=0.5, max=8) + wait_random(0, 1),
             stop=stop_after_attempt(_READ_TRIES),
             reraise=True,
         )(call)

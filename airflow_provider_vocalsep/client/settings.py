@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,8 @@ from airflow_provider_vocalsep.api.dialects import Dialect, get_dialect
 from airflow_provider_vocalsep.api.errors import VocalSepError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow_provider_vocalsep.api.requests import ApiRequest
 
 #: The vendor's CDN refuses clients that do not name themselves (vendor-side 403 for default user agents).
@@ -109,9 +110,17 @@ def _hosts(value: Any) -> tuple[str, ...]:
 
 def _flag(conn_id: str, name: str, value: Any) -> bool:
     if isinstance(value, str):
-        value = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}.get(
-            value.strip().lower(), value
-        )
+        value = {
+            "true": True,
+            "1": True,
+            "yes": True,
+            "false": False,
+            "0": False,
+            "no": False,
+            "": False,
+        }.get(value.strip().lower(), value)
     if value is None or isinstance(value, bool | int):
         return bool(value)
-    raise ConnectionSettingsError(f"Connection {conn_id!r}, field {name}: write true or false, not {value!r}.")
+    raise ConnectionSettingsError(
+        f"Connection {conn_id!r}, field {name}: write true or false, not {value!r}."
+    )

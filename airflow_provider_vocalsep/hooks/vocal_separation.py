@@ -102,7 +102,10 @@ class VocalSeparationHook(BaseHook):
         :raises SubmitOutcomeUnknownError: it was sent and the answer lost; it may have been charged.
         """
         return self.client.submit(
-            Track.parse(track), SeparationType(separation_type), stem_name=stem_name, callback_url=callback_url
+            Track.parse(track),
+            SeparationType(separation_type),
+            stem_name=stem_name,
+            callback_url=callback_url,
         )
 
     def read_task(self, vendor_task_id: str) -> SeparationTask | None:
@@ -124,7 +127,10 @@ class VocalSeparationHook(BaseHook):
             credits_left = self.get_credits()
         except VocalSepError as e:
             return False, str(e)
-        return True, f"Connected to {self.settings.base_url} ({self.settings.dialect.name}): {credits_left:g} credits left."
+        return (
+            True,
+            f"Connected to {self.settings.base_url} ({self.settings.dialect.name}): {credits_left:g} credits left.",
+        )
 
     async def get_async_client(self) -> AsyncVendorClient:
         """Return the asynchronous client, one per account and event loop."""

@@ -161,7 +161,9 @@ class SeparationJob:
         paid = self.ledger.failed_submissions(self.separation.identity, self.asked_by, task.task_id)
         exhausted = verdict is not Verdict.REFUNDED and paid >= self.max_submissions
         if exhausted:
-            next_step = f"It failed {paid} times in a row (max_submissions); clear this Airflow task to pay again."
+            next_step = (
+                f"It failed {paid} times in a row (max_submissions); clear this Airflow task to pay again."
+            )
         elif verdict is Verdict.FATAL:
             next_step = "It would fail the same way again; mend the source, then clear this Airflow task."
         elif verdict is Verdict.REFUNDED:

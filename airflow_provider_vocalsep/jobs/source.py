@@ -64,13 +64,15 @@ def prepare_source(track: Track, s3_client: S3Client | None) -> Source:
 
 def _from_s3(track: Track, client: S3Client) -> Source:
     parts = urlsplit(track.audio_url or "")
-    place = {"Bucket": str(parts.netloc), "Key": str(parts.path.lstrip("/"))}
+    bucket, key = parts.netloc, parts.path.lstrip("/")
     try:
-        head = client.head_object(**place)
+        head = client.head_object(Bucket=bucket, Key=key)
     except ClientError as e:
         code = e.response.get("Error", {}).get("Code", "")
         if code in ("404", "NoSuchKey", "NoSuchBucket"):
-            raise TrackError(f"Track {track.key!r}: {track.audio_url} does not exist. Nothing was submitted.") from e
+            raise TrackError(
+                f"Track {track.key!r}: {track.audio_url} does not exist. Nothing was submitted."
+            ) from e
         raise SourceError(
             f"Track {track.key!r}: {track.audio_url} could not be looked at ({e}). Nothing was submitted; check "
             "that the connection may read the bucket."
@@ -80,7 +82,9 @@ def _from_s3(track: Track, client: S3Client) -> Source:
             f"Track {track.key!r}: {track.audio_url} could not be looked at ({e}). Nothing was submitted."
         ) from e
     _refuse_large(track, head["ContentLength"])
-    link = client.generate_presigned_url("get_object", Params=place, ExpiresIn=PRESIGNED_FOR)
+    link = client.generate_presigned_url(
+        "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=PRESIGNED_FOR
+    )
     return Source(track.model_copy(update={"audio_url": link}), fingerprint=head["ETag"].strip('"'))
 
 
@@ -88,13 +92,18 @@ def _announced_size(url: str) -> int | None:
     """Ask the host how large a file is. Presigned links answer only to GET, so it is a GET left unread."""
     try:
         with requests.get(
-            url, stream=True, timeout=TIMEOUT, headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+            url,
+            stream=True,
+            timeout=TIMEOUT,
+            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
         ) as response:
             size = response.headers.get("Content-Length", "")
             return int(size) if response.ok and size.isdigit() else None
     except requests.RequestException as e:
         # The vendor may reach what this worker cannot, so this is no reason to refuse.
-        log.info("Could not look at %s (%s); the vendor will say if it is too large.", urlsplit(url).netloc, e)
+        log.info(
+            "Could not look at %s (%s); the vendor will say if it is too large.", urlsplit(url).netloc, e
+        )
         return None
 
 

@@ -16,7 +16,8 @@ from tenacity import (
     retry_if_exception_type,
     stop_after_attempt,
     stop_after_delay,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from airflow_provider_vocalsep.api.errors import (
@@ -55,6 +56,9 @@ _IN_FLIGHT_LOOK = 2.0
 
 #: Tries to write down the vendor's answer. With the waits between them about a minute; S3 is seldom away longer.
 _RECORD_TRIES = 7
+
+#: Seconds between submits that the vendor turned away, when it names none itself: one, doubling up to thirty.
+_PAUSE = wait_exponential(max=30) + wait_random(0, 2)
 
 #: The way out of doubt, for messages.
 _WAY_OUT = (
@@ -158,7 +162,7 @@ class Submitter:
 
     def _follow(self, decision: Decision, intent: Intent) -> Secured:
         if isinstance(decision, InDoubt):
-            decision = self._resolve_doubt(decision, intent)
+            return self._follow(self._resolve_doubt(decision, intent), intent)
         if isinstance(decision, Submit):
             return self._submit(decision.attempt_id)
         if isinstance(decision, Attach):
@@ -216,7 +220,11 @@ class Submitter:
             with attempt:
                 if attempt.retry_state.attempt_number > 1:
                     self.ledger.renew(self.separation.identity, attempt_id)
-                return self.vendor.submit(self.separation.track, self.separation.separation_type, stem_name=self.separation.stem_name)
+                return self.vendor.submit(
+                    self.separation.track,
+                    self.separation.separation_type,
+                    stem_name=self.separation.stem_name,
+                )
         raise AssertionError("unreachable: Retrying re-raises")
 
     def _record_refusal(self, attempt_id: str, error: VendorError | VendorUnreachableError) -> None:
@@ -235,7 +243,7 @@ class Submitter:
         try:
             Retrying(
                 retry=retry_if_exception_type(LedgerError),
-                wait=wait_exponential_jitter(initial=0.5, max=20),
+                wait=wait_exponential(multiplier=0.5, max=20) + wait_random(0, 1),
                 stop=stop_after_attempt(_RECORD_TRIES),
                 sleep=self.sleep,
                 reraise=True,
@@ -256,4 +264,4 @@ def _nothing_created(error: BaseException) -> bool:
 def _back_off(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     asked_for = getattr(error, "retry_after", None) or 0.0
-    return max(asked_for, wait_exponential_jitter(initial=1, max=30, jitter=2)(state))
+    return max(asked_for, _PAUSE(state))

@@ -47,6 +47,9 @@ def wait_here(
             return step
         if step.trouble:
             log.warning(
-                "Vendor task %s: %s; reading again in %.0f s.", poller.vendor_task_id, step.trouble, step.seconds
+                "Vendor task %s: %s; reading again in %.0f s.",
+                poller.vendor_task_id,
+                step.trouble,
+                step.seconds,
             )
         sleep(step.seconds)

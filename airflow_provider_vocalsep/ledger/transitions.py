@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from airflow_provider_vocalsep.api.errors import Verdict
 from airflow_provider_vocalsep.ledger.entry import (
@@ -23,9 +22,6 @@ from airflow_provider_vocalsep.ledger.entry import (
     LedgerEntry,
     Outcome,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 #: How long a claim of somebody else is taken to be in the middle of its submit. Longer than the client's
 #: connect and read time-outs together (``client.TIMEOUT``), so an older claim's process is no longer sending.

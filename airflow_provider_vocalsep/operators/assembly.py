@@ -172,9 +172,7 @@ def ledger_of(
     return Ledger(store)
 
 
-def lander_of(
-    settings: AccountSettings, s3_client: S3Client, upload_args: dict[str, Any] | None
-) -> Lander:
+def lander_of(settings: AccountSettings, s3_client: S3Client, upload_args: dict[str, Any] | None) -> Lander:
     """Build what carries stems to the bucket, guarded as the connection says."""
     guard = DownloadGuard(
         allowed_hosts=settings.download_hosts, allow_private_hosts=settings.allow_private_hosts

@@ -56,7 +56,11 @@ def _log(found: Catalogue) -> None:
 def _lines(catalogue: str, aws_conn_id: str | None) -> Iterator[str]:
     if not catalogue.startswith("s3://"):
         try:
-            yield from Path(catalogue.removeprefix("file://")).read_text(encoding="utf-8-sig").splitlines(keepends=True)
+            yield from (
+                Path(catalogue.removeprefix("file://"))
+                .read_text(encoding="utf-8-sig")
+                .splitlines(keepends=True)
+            )
         except (OSError, UnicodeDecodeError) as e:
             raise CatalogueError(f"Catalogue {catalogue} could not be read: {e}") from e
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,12 @@ from airflow_provider_vocalsep.api.requests import parse_separation_type
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook, outcome_of
-from airflow_provider_vocalsep.jobs.polling import DEFAULT_POLL_INTERVAL, VISIBILITY_GRACE, Poller, WaitOutcome
+from airflow_provider_vocalsep.jobs.polling import (
+    DEFAULT_POLL_INTERVAL,
+    VISIBILITY_GRACE,
+    Poller,
+    WaitOutcome,
+)
 from airflow_provider_vocalsep.jobs.separation import Separation, SeparationJob
 from airflow_provider_vocalsep.jobs.source import Source, prepare_source
 from airflow_provider_vocalsep.jobs.submitting import OnLostSubmit, Secured, Submitter
@@ -27,6 +31,8 @@ from airflow_provider_vocalsep.triggers.events import validate_event
 from airflow_provider_vocalsep.triggers.vocal_separation import VocalSeparationTrigger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_vocalsep.api.models import SeparationTask

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,12 +16,20 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_vocalsep.api.errors import VocalSepError
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook, outcome_of
-from airflow_provider_vocalsep.jobs.polling import DEFAULT_POLL_INTERVAL, VISIBILITY_GRACE, Ended, Poller, WaitOutcome
+from airflow_provider_vocalsep.jobs.polling import (
+    DEFAULT_POLL_INTERVAL,
+    VISIBILITY_GRACE,
+    Ended,
+    Poller,
+    WaitOutcome,
+)
 from airflow_provider_vocalsep.operators.assembly import fail_or_retry
 from airflow_provider_vocalsep.triggers.events import validate_event
 from airflow_provider_vocalsep.triggers.vocal_separation import VocalSeparationTrigger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow.providers.common.compat.sdk import Context
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,6 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_vocalsep.api.codes import classify_task
 from airflow_provider_vocalsep.api.errors import SeparationFailedError, VocalSepError
-from airflow_provider_vocalsep.api.models import SeparationTask
 from airflow_provider_vocalsep.api.requests import parse_separation_type
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
@@ -22,7 +20,11 @@ from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
 from airflow_provider_vocalsep.operators.assembly import asker_of, fail_or_retry, lander_of, s3_client_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_vocalsep.api.models import SeparationTask
 
 
 class NotFinishedError(VocalSepError):
@@ -119,7 +121,9 @@ class VocalSeparationToS3Operator(BaseOperator):
             replace=self.replace,
         )
         context["ti"].xcom_push(key=StemsLink.key, value=stems_url(client, place.bucket, place.prefix))
-        self.log.info("Landed %d stems of vendor task %s: %s", len(manifest.stems), task.task_id, manifest.uri)
+        self.log.info(
+            "Landed %d stems of vendor task %s: %s", len(manifest.stems), task.task_id, manifest.uri
+        )
         return manifest.summary()
 
     def _read(self) -> SeparationTask:

@@ -43,7 +43,7 @@ class VocalSeparationTrigger(BaseTrigger):
         visible_by: float | None = None,
         vocalsep_conn_id: str = VocalSeparationHook.default_conn_name,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.vendor_task_id = vendor_task_id
         self.deadline = deadline
         self.poll_interval = poll_interval
@@ -83,14 +83,17 @@ class VocalSeparationTrigger(BaseTrigger):
                 break
             if step.trouble:
                 self.log.warning(
-                    "Vendor task %s: %s; reading again in %.0f s.", self.vendor_task_id, step.trouble, step.seconds
+                    "Vendor task %s: %s; reading again in %.0f s.",
+                    self.vendor_task_id,
+                    step.trouble,
+                    step.seconds,
                 )
             else:
                 self.log.info(
                     "Vendor task %s is under way; reading again in %.0f s.", self.vendor_task_id, step.seconds
                 )
             await asyncio.sleep(step.seconds)
-        yield TriggerEvent(
+        yield TriggerEvent(  # type: ignore[no-untyped-call]
             {
                 "status": step.outcome.value,
                 "vendor_task_id": self.vendor_task_id,

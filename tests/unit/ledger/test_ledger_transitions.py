@@ -51,11 +51,15 @@ def ledger(clock):
 
 
 def intent(attempt_id: str, asker: Asker = ME, fingerprint: str = "") -> Intent:
-    return Intent(attempt_id=attempt_id, asked_by=asker, track_key="one", fingerprint=fingerprint, title="One")
+    return Intent(
+        attempt_id=attempt_id, asked_by=asker, track_key="one", fingerprint=fingerprint, title="One"
+    )
 
 
 def outcome(verdict: Verdict, *, final: bool = False) -> Outcome:
-    return Outcome(at=datetime(2026, 11, 23, tzinfo=timezone.utc), verdict=verdict, code=500, message="m", final=final)
+    return Outcome(
+        at=datetime(2026, 11, 23, tzinfo=timezone.utc), verdict=verdict, code=500, message="m", final=final
+    )
 
 
 def events(ledger: Ledger) -> list[str]:
@@ -67,7 +71,11 @@ class TestClaim:
         assert ledger.claim(IDENTITY, intent("a1")) == Submit("a1")
         entry = ledger.read(IDENTITY)
         assert entry.state is EntryState.CLAIMED
-        assert (entry.current.attempt_id, entry.current.asked_by, entry.current.vendor_task_id) == ("a1", ME, None)
+        assert (entry.current.attempt_id, entry.current.asked_by, entry.current.vendor_task_id) == (
+            "a1",
+            ME,
+            None,
+        )
         assert (entry.track_key, entry.title) == ("one", "One")
 
     def test_repeated_with_the_same_intent_is_still_ours(self, ledger):
@@ -105,7 +113,9 @@ class TestClaim:
     def test_of_a_landed_one_says_so_for_its_place_and_attaches_for_another(self, ledger, clock):
         landed(ledger)
         assert ledger.claim(IDENTITY, intent("a2"), manifest_uri=MANIFEST) == Landed("T1", clock.now, "a1")
-        assert ledger.claim(IDENTITY, intent("a3"), manifest_uri="s3://x/m.json") == Attach("T1", clock.now, "a1")
+        assert ledger.claim(IDENTITY, intent("a3"), manifest_uri="s3://x/m.json") == Attach(
+            "T1", clock.now, "a1"
+        )
 
     def test_of_audio_that_has_changed_is_a_new_purchase(self, ledger):
         ledger.claim(IDENTITY, intent("a1", fingerprint="etag-1"))
@@ -198,7 +208,9 @@ class TestHistory:
 
 
 class TestFailedSubmissions:
-    def pay_and_fail(self, ledger, number: int, verdict: Verdict = Verdict.RETRY, *, final: bool = False, asker=ME):
+    def pay_and_fail(
+        self, ledger, number: int, verdict: Verdict = Verdict.RETRY, *, final: bool = False, asker=ME
+    ):
         ledger.claim(IDENTITY, intent(f"a{number}", asker))
         ledger.submitted(IDENTITY, f"a{number}", f"T{number}")
         count = ledger.failed_submissions(IDENTITY, asker, f"T{number}")

@@ -1,0 +1,94 @@
+"""
+How vendors of the same contract differ.
+
+Sources: docs.sunoapi.org and docs.kie.ai, the pages "separate vocals from music", "get vocal separation details",
+their callback pages, "get remaining credits", and kie's "webhook verification".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from airflow_provider_vocalsep.api.errors import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Codes that mean the same everywhere. 431-433, 505: kie; 451: the source could not be fetched; 455: maintenance.
+_COMMON: dict[int, Verdict] = {
+    200: Verdict.OK,
+    400: Verdict.FATAL,
+    401: Verdict.FATAL,
+    402: Verdict.OUT_OF_CREDITS,
+    404: Verdict.FATAL,
+    408: Verdict.RETRY,
+    409: Verdict.FATAL,
+    413: Verdict.FATAL,
+    422: Verdict.FATAL,
+    433: Verdict.FATAL,
+    451: Verdict.FATAL,
+    455: Verdict.WAIT,
+    500: Verdict.RETRY,
+    501: Verdict.RETRY,
+    505: Verdict.FATAL,
+    531: Verdict.REFUNDED,
+}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """
+    One vendor's way of speaking the contract.
+
+    :param name: As written in the connection.
+    :param base_url: Where its API is.
+    :param credit_path: Path of the balance.
+    :param callback_container: Key that holds the stems in a callback.
+    :param signs_callbacks: Whether callbacks can carry a signature.
+    :param codes: What its codes mean.
+    """
+
+    name: str
+    base_url: str
+    credit_path: str
+    callback_container: str
+    signs_callbacks: bool
+    codes: Mapping[int, Verdict] = field(repr=False, compare=False)
+
+
+DIALECTS: Mapping[str, Dialect] = MappingProxyType(
+    {
+        "sunoapi": Dialect(
+            name="sunoapi",
+            base_url="https://api.sunoapi.org",
+            credit_path="/api/v1/generate/credit",
+            callback_container="vocal_removal_info",
+            signs_callbacks=False,
+            codes=MappingProxyType(
+                {**_COMMON, 405: Verdict.WAIT, 429: Verdict.OUT_OF_CREDITS, 430: Verdict.WAIT}
+            ),
+        ),
+        "kie": Dialect(
+            name="kie",
+            base_url="https://api.kie.ai",
+            credit_path="/api/v1/chat/credit",
+            callback_container="vocal_separation_info",
+            signs_callbacks=True,
+            codes=MappingProxyType({**_COMMON, 429: Verdict.WAIT}),
+        ),
+    }
+)
+
+
+def get_dialect(name: str) -> Dialect:
+    """
+    Return a dialect by its name.
+
+    :raises ValueError: listing the names there are.
+    """
+    try:
+        return DIALECTS[name]
+    except KeyError:
+        raise ValueError(f"there is no dialect {name!r}; write one of: {', '.join(DIALECTS)}") from None

@@ -1,0 +1,115 @@
+"""Reading stem links out of a record or a callback."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from airflow_provider_vocalsep.api.models import StemLink
+from airflow_provider_vocalsep.api.requests import slug_of
+from airflow_provider_vocalsep.api.vocabulary import STEM_SPELLINGS, Stem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_BY_GROUP = {slug_of(spelling.group): stem.value for stem, spelling in STEM_SPELLINGS.items()}
+_BY_RECORD_KEY = {spelling.record: stem.value for stem, spelling in STEM_SPELLINGS.items()}
+_BY_CALLBACK_KEY = {spelling.callback: stem.value for stem, spelling in STEM_SPELLINGS.items()}
+_ORDER = {stem.value: place for place, stem in enumerate(Stem)}
+
+#: The original mix, not a stem.
+_NOT_STEMS = frozenset({"originUrl", "origin_url"})
+
+
+def stems_of(container: Any) -> tuple[StemLink, ...]:
+    """
+    Read every stem that a container names, filled or empty.
+
+    :param container: ``response`` of a record or the container of a callback; anything else names no stem.
+    :return: The stems, known ones first, in the order of :class:`~airflow_provider_vocalsep.api.vocabulary.Stem`.
+    """
+    if not isinstance(container, dict):
+        return ()
+    details = list(_details(container))
+    found: dict[str, StemLink] = {}
+    for key, value in container.items():
+        name = _name_of(key)
+        if name is not None and (name not in found or found[name].url is None):
+            found[name] = StemLink(name, url_of(value))
+    for detail in details:
+        known = found.get(detail.name)
+        url = known.url if known and known.url else detail.url
+        found[detail.name] = StemLink(detail.name, url, detail.audio_id, detail.duration)
+    return tuple(sorted(found.values(), key=lambda stem: _ORDER.get(stem.name, len(_ORDER))))
+
+
+def url_of(value: Any) -> str | None:
+    """
+    Read a link. ``""``, null and what is no ``http(s)`` address at all mean that there is none.
+
+    The names of advanced stems carry literal spaces, which are percent-encoded here; what is encoded already stays.
+    """
+    if not isinstance(value, str):
+        return None
+    url = quote(value.strip(), safe="%/:=&?~#+!$,;'@()*[]")
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    return url if parts.scheme in ("http", "https") and parts.netloc else None
+
+
+def _name_of(key: str) -> str | None:
+    if key in _NOT_STEMS:
+        return None
+    if key in _BY_RECORD_KEY:
+        return _BY_RECORD_KEY[key]
+    if key in _BY_CALLBACK_KEY:
+        return _BY_CALLBACK_KEY[key]
+    if key.endswith("Url") and key != "Url":  # a stem that came after this was written
+        return slug_of(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key.removesuffix("Url")))
+    if key.endswith("_url") and key != "_url":
+        return slug_of(key.removesuffix("_url"))
+    return None
+
+
+def _details(container: dict[str, Any]) -> Iterator[StemLink]:
+    items = container.get("originData", container.get("origin_data"))
+    for item in items if isinstance(items, list) else ():
+        if not isinstance(item, dict):
+            continue
+        pair = [side for side in ("extract", "remove") if isinstance(item.get(side), dict)]
+        if not pair:
+            yield from _detail(item, "")
+            continue
+        # The two sides of an advanced separation may each be named after itself; both belong to one stem.
+        group = next((g for side in pair if (g := _group_of(item[side]))), "stem")
+        for side in pair:
+            yield from _detail({**item[side], "stem_type_group_name": group}, f"_{side}")
+
+
+def _detail(item: dict[str, Any], suffix: str) -> Iterator[StemLink]:
+    group = _group_of(item)
+    if group is None:
+        return
+    name = slug_of(group)
+    audio_id = item.get("id")
+    yield StemLink(
+        f"{name}{suffix}" if suffix else _BY_GROUP.get(name, name),
+        url_of(item.get("audio_url")),
+        audio_id if isinstance(audio_id, str) and audio_id else None,
+        _length(item.get("duration")),
+    )
+
+
+def _group_of(item: dict[str, Any]) -> str | None:
+    group = item.get("stem_type_group_name")
+    return group if isinstance(group, str) and group.strip() else None
+
+
+def _length(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 < value < 1e7 and math.isfinite(value) else None
