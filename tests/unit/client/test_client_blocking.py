@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import contextmanager
+
+import pytest
+
+from airflow_provider_vocalsep.api.dialects import get_dialect
+from airflow_provider_vocalsep.api.errors import (
+    AnswerLostError,
+    OutOfCreditsError,
+    SubmitOutcomeUnknownError,
+    UnreadableAnswerError,
+    VendorError,
+    VendorUnreachableError,
+    Verdict,
+)
+from airflow_provider_vocalsep.api.track import Track
+from airflow_provider_vocalsep.api.vocabulary import SeparationType, TaskStatus
+from airflow_provider_vocalsep.client import blocking
+from airflow_provider_vocalsep.client.blocking import VendorClient
+from airflow_provider_vocalsep.client.settings import AccountSettings
+
+TRACK = Track(key="one", task_id="t1", audio_id="a1")
+SUBMIT = "/api/v1/vocal-removal/generate"
+READ = "/api/v1/vocal-removal/record-info"
+PENDING = {"code": 200, "msg": "success", "data": {"taskId": "T1", "successFlag": "PENDING", "response": None}}
+
+
+def client_of(base_url: str, dialect: str = "sunoapi") -> VendorClient:
+    return VendorClient(AccountSettings("the-key", get_dialect(dialect), base_url.rstrip("/"), dialect))
+
+
+@pytest.fixture
+def client(httpserver):
+    made = client_of(httpserver.url_for("/"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    monkeypatch.setattr(blocking.Retrying, "sleep", lambda *_: None, raising=False)
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
+
+
+@contextmanager
+def server_that(handle):
+    """A TCP server that hands the first connection to `handle` and closes it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            handle(connection)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.close()
+        thread.join(5)
+
+
+class TestSubmit:
+    def test_sends_the_contract_once_with_key_and_user_agent(self, httpserver, client):
+        httpserver.expect_ordered_request(
+            SUBMIT,
+            method="POST",
+            json={
+                "taskId": "t1",
+                "audioId": "a1",
+                "type": "separate_vocal",
+                "callBackUrl": "https://callback.invalid/vocalsep",
+            },
+        ).respond_with_json({"code": 200, "msg": "success", "data": {"taskId": "T1"}})
+        assert client.submit(TRACK, SeparationType.SEPARATE_VOCAL) == "T1"
+        request = httpserver.log[0][0]
+        assert request.headers["Authorization"] == "Bearer the-key"
+        assert request.headers["User-Agent"].startswith("airflow-provider-vocalsep/")
+        assert len(httpserver.log) == 1
+
+    def test_to_a_closed_port_is_known_not_to_have_been_sent(self):
+        with socket.create_server(("127.0.0.1", 0)) as gone:
+            port = gone.getsockname()[1]
+        with pytest.raises(VendorUnreachableError, match="Could not connect"):
+            client_of(f"http://127.0.0.1:{port}").submit(TRACK, SeparationType.SEPARATE_VOCAL)
+
+    def test_to_an_unknown_host_is_known_not_to_have_been_sent(self):
+        with pytest.raises(VendorUnreachableError):
+            client_of("http://vocalsep.invalid").submit(TRACK, SeparationType.SEPARATE_VOCAL)
+
+    def test_whose_connection_drops_may_have_been_paid(self):
+        with (
+            server_that(lambda connection: connection.recv(65536)) as url,
+            pytest.raises(SubmitOutcomeUnknownError, match="'one'.*may have accepted and charged"),
+        ):
+            client_of(url).submit(TRACK, SeparationType.SEPARATE_VOCAL)
+
+    def test_whose_answer_is_cut_off_may_have_been_paid(self):
+        def half(connection: socket.socket) -> None:
+            connection.recv(65536)
+            connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"code":200,')
+
+        with server_that(half) as url, pytest.raises(SubmitOutcomeUnknownError):
+            client_of(url).submit(TRACK, SeparationType.SEPARATE_VOCAL)
+
+    def test_that_is_not_answered_in_time_may_have_been_paid(self, monkeypatch):
+        monkeypatch.setattr(blocking, "TIMEOUT", (1, 0.2))
+        done = threading.Event()
+        with server_that(lambda _: done.wait(5)) as url, pytest.raises(SubmitOutcomeUnknownError):
+            try:
+                client_of(url).submit(TRACK, SeparationType.SEPARATE_VOCAL)
+            finally:
+                done.set()
+
+    @pytest.mark.parametrize(
+        "dialect, code, error, verdict",
+        [
+            ("sunoapi", 429, OutOfCreditsError, Verdict.OUT_OF_CREDITS),
+            ("kie", 429, VendorError, Verdict.WAIT),
+            ("kie", 402, OutOfCreditsError, Verdict.OUT_OF_CREDITS),
+            ("sunoapi", 430, VendorError, Verdict.WAIT),
+            ("sunoapi", 401, VendorError, Verdict.FATAL),
+        ],
+    )
+    def test_refused_under_http_200_raises_by_the_code(self, httpserver, dialect, code, error, verdict):
+        httpserver.expect_request(SUBMIT).respond_with_json({"code": code, "msg": "nein"})
+        with pytest.raises(error) as e:
+            client_of(httpserver.url_for("/"), dialect).submit(TRACK, SeparationType.SEPARATE_VOCAL)
+        assert (e.value.verdict, e.value.code, e.value.vendor_message) == (verdict, code, "nein")
+        assert len(httpserver.log) == 1
+
+    def test_does_not_follow_a_redirect(self, httpserver, client):
+        httpserver.expect_request(SUBMIT).respond_with_data("", status=307, headers={"Location": "/elsewhere"})
+        with pytest.raises(VendorError):
+            client.submit(TRACK, SeparationType.SEPARATE_VOCAL)
+        assert len(httpserver.log) == 1
+
+
+class TestReadTask:
+    @pytest.mark.parametrize(
+        "trouble",
+        [
+            pytest.param({"response_data": "<html>502</html>", "status": 502}, id="html"),
+            pytest.param({"response_data": '{"code":200,"data":{"task', "status": 200}, id="truncated"),
+            pytest.param({"response_data": '{"code":430,"msg":"slow down"}', "status": 200}, id="too fast"),
+            pytest.param({"response_data": "", "status": 429, "headers": {"Retry-After": "1"}}, id="http 429"),
+        ],
+    )
+    def test_tries_again_while_the_trouble_passes(self, httpserver, trouble):
+        httpserver.expect_ordered_request(READ).respond_with_data(**trouble)
+        httpserver.expect_ordered_request(READ, query_string={"taskId": "T1"}).respond_with_json(PENDING)
+        dialect = "kie" if trouble["status"] == 429 else "sunoapi"
+        task = client_of(httpserver.url_for("/"), dialect).read_task("T1")
+        assert task.status is TaskStatus.PENDING
+
+    def test_gives_trouble_that_stays_to_the_caller(self, httpserver, client):
+        httpserver.expect_request(READ).respond_with_data("<html>", status=200)
+        with pytest.raises(UnreadableAnswerError, match="<html>"):
+            client.read_task("T1")
+        assert len(httpserver.log) == 4
+
+    def test_does_not_repeat_what_a_person_must_mend(self, httpserver, client):
+        httpserver.expect_request(READ).respond_with_json({"code": 401, "msg": "Unauthorized"})
+        with pytest.raises(VendorError, match="Check the API key"):
+            client.read_task("T1")
+        assert len(httpserver.log) == 1
+
+    def test_of_an_unknown_task_is_none(self, httpserver, client):
+        httpserver.expect_request(READ).respond_with_json({"code": 200, "msg": "success", "data": None})
+        assert client.read_task("T1") is None
+
+    def test_over_a_connection_that_drops_says_that_the_answer_was_lost(self):
+        with server_that(lambda connection: connection.recv(65536)) as url:
+            client = client_of(url)
+            client._read = lambda call: call()
+            with pytest.raises(AnswerLostError):
+                client.read_task("T1")
+
+
+@pytest.mark.parametrize(
+    "dialect, path, data, balance",
+    [("sunoapi", "/api/v1/generate/credit", 100, 100.0), ("kie", "/api/v1/chat/credit", 5916.25, 5916.25)],
+)
+def test_credits_are_read_where_the_dialect_has_them(httpserver, dialect, path, data, balance):
+    httpserver.expect_request(path).respond_with_json({"code": 200, "msg": "success", "data": data})
+    assert client_of(httpserver.url_for("/"), dialect).credits() == balance

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_vocalsep.client.settings import AccountSettings, ConnectionSettingsError
+
+
+def build(**fields) -> AccountSettings:
+    return AccountSettings.build("vocalsep_default", **{"password": "key", **fields})
+
+
+class TestBuild:
+    def test_needs_nothing_but_a_key(self):
+        settings = build()
+        assert (settings.dialect.name, settings.base_url) == ("sunoapi", "https://api.sunoapi.org")
+        assert settings.account == "sunoapi"
+        assert not settings.allow_private_hosts
+
+    @pytest.mark.parametrize(
+        "fields, url",
+        [
+            ({"host": "http://127.0.0.1:9000/"}, "http://127.0.0.1:9000"),
+            ({"host": "127.0.0.1", "schema": "http", "port": 9000}, "http://127.0.0.1:9000"),
+            ({"host": "api.example.com"}, "https://api.example.com"),
+            ({"host": "https://proxy/vendor"}, "https://proxy/vendor"),
+            ({"extra": {"dialect": "kie"}}, "https://api.kie.ai"),
+        ],
+    )
+    def test_reads_the_address_however_it_is_written(self, fields, url):
+        assert build(**fields).base_url == url
+
+    def test_takes_hosts_and_flags_as_the_form_and_as_json_give_them(self):
+        one = build(extra={"download_hosts": "A.com, *.b.org,", "allow_private_hosts": "true"})
+        other = build(extra={"download_hosts": ["a.com", "*.b.org"], "allow_private_hosts": True})
+        assert one == other
+        assert one.download_hosts == ("a.com", "*.b.org")
+
+    @pytest.mark.parametrize(
+        "fields, message",
+        [
+            ({"password": None}, "'vocalsep_default' has no API key.*password field"),
+            ({"extra": {"dialect": "udio"}}, "field dialect.*'udio'.*sunoapi, kie"),
+            ({"extra": {"allow_private_hosts": "maybe"}}, "field allow_private_hosts.*'maybe'"),
+        ],
+    )
+    def test_names_the_field_that_is_wrong(self, fields, message):
+        with pytest.raises(ConnectionSettingsError, match=message):
+            build(**fields)
+
+    def test_never_shows_the_key(self):
+        assert "secret-key" not in repr(build(password="secret-key"))
+
+    def test_a_rotated_key_is_the_same_account(self):
+        assert build(password="old").account == build(password="new").account
