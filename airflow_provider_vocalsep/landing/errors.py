@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from airflow_provider_vocalsep.api.errors import VocalSepError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class DestinationError(VocalSepError):

@@ -95,7 +95,8 @@ class DownloadGuard:
         bare = _unwrap(ipaddress.ip_address(address.partition("%")[0]))
         if bare.is_link_local or bare.is_multicast:
             return False
-        return self.allow_private_hosts or bare.is_global
+        site_local = isinstance(bare, ipaddress.IPv6Address) and bare.is_site_local
+        return self.allow_private_hosts or (bare.is_global and not site_local)
 
 
 def _plain(host: str) -> str:

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from airflow_provider_vocalsep.api.requests import slug_of
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.landing.errors import DestinationError
 
@@ -58,11 +59,6 @@ def safe_key(track_key: str) -> str:
     return key if len(key) <= _MAX_KEY_LENGTH else _rewrite(track_key)
 
 
-def slug(text: str) -> str:
-    """Return what is readable of a name in lower case with underscores, e.g. ``lead_vocal``."""
-    return re.sub(r"[^a-z0-9]+", "_", _ascii(text).lower()).strip("_")
-
-
 def _safe_segment(segment: str) -> str:
     return segment if _SAFE_SEGMENT.fullmatch(segment) else _rewrite(segment)
 
@@ -106,10 +102,14 @@ class Place:
     @property
     def prefix(self) -> str:
         """What the keys of all objects of this separation start with, without a slash at either end."""
-        parts = [parse_s3_uri(self.destination)[1].strip("/"), safe_key(self.track_key), str(self.separation_type)]
+        parts = [
+            parse_s3_uri(self.destination)[1].strip("/"),
+            safe_key(self.track_key),
+            str(self.separation_type),
+        ]
         if self.separation_type is SeparationType.SPLIT_STEM_ADVANCED:
             # Every stem name is a separation of its own, with a manifest of its own.
-            parts.append(slug(self.stem_name or "") or "stem")
+            parts.append(slug_of(self.stem_name or "") or "stem")
         return "/".join(part for part in parts if part)
 
     @property

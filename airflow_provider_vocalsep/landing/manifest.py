@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_provider_vocalsep.api.errors import VocalSepError
-from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
+
+if TYPE_CHECKING:
+    from airflow_provider_vocalsep.api.track import Track
 
 
 class ManifestError(VocalSepError):

@@ -1,0 +1,203 @@
+"""Telling a stem from an error page, and how long it plays."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from tinytag import TinyTag
+
+from airflow_provider_vocalsep.landing.errors import NotAudioError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+#: A file of fewer bytes holds no sound: 1000 bytes of MP3 at 128 kbit/s are 0.06 s. Vendors link such files for
+#: stems that a track does not have, and the clients that are public drop files below this size.
+LEAST_BYTES = 1000
+
+#: ISO media files (``ftyp``) that hold pictures. These and the signatures below are those of Wikipedia's "List of
+#: file signatures".
+_IMAGE_BRANDS = (b"heic", b"heix", b"mif1", b"avif")
+
+_OTHER_SIGNATURES = (
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GIF8", "a GIF image"),
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "gzip-compressed data"),
+    (b"FORM", "an AIFF file"),
+    (b"\x1aE\xdf\xa3", "a Matroska or WebM file"),
+)
+
+#: Bytes of an ID3v1 tag at the end of an MP3 file (ID3v1 specification).
+_TAG_AT_END = 128
+
+
+@dataclass(frozen=True)
+class AudioFacts:
+    """
+    What a file is.
+
+    :param format: ``mp3``, ``m4a``, ``wav``, ``flac`` or ``ogg``.
+    :param content_type: Its media type.
+    :param duration_seconds: How long it plays; ``None`` if that cannot be told from the bytes at hand.
+    """
+
+    format: str
+    content_type: str
+    duration_seconds: float | None
+
+    @property
+    def extension(self) -> str:
+        """Ending of the file's name, without a dot."""
+        return self.format
+
+
+_CONTENT_TYPES = {
+    "mp3": "audio/mpeg",
+    "m4a": "audio/mp4",
+    "wav": "audio/wav",
+    "flac": "audio/flac",
+    "ogg": "audio/ogg",
+}
+
+#: The formats that a stem may have.
+AUDIO_EXTENSIONS = tuple(_CONTENT_TYPES)
+
+
+class Head(Protocol):
+    """The first bytes of a file: ``bytes``, ``bytearray`` or ``mmap``."""
+
+    def __getitem__(self, span: slice, /) -> bytes | bytearray:
+        """Return some of them."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+
+def inspect_audio(head: bytes | Head, size: int | None = None) -> AudioFacts:
+    """
+    Tell what a file is from its first bytes.
+
+    The first kilobytes do for most formats; MP3 of variable bit rate without a header needs half a minute (1.2 MB at
+    320 kbit/s). A duration for which bytes are missing (of Ogg, and of M4A with its index at the end, when they are
+    longer than ``head``) is ``None``.
+
+    :param head: The first bytes, all there are or some megabytes.
+    :param size: Length of the whole file, if known; that of ``head`` by default.
+    :raises NotAudioError: saying what the file looks like.
+    """
+    window = _Window(head, len(head) if size is None else size)
+    start = bytes(head[:1024])
+    kind = _recognise(start)
+    if kind is None:
+        raise NotAudioError(f"it is not audio but {_looks_like(start)}")
+    try:
+        tag = TinyTag.get(file_obj=window, tags=False)  # type: ignore[arg-type]
+        seconds = tag.duration
+    except Exception as e:  # whatever a parser does with bytes from outside
+        if not window.overrun:
+            raise NotAudioError(f"it begins like {kind.upper()} but cannot be read as such ({e})") from e
+        seconds = None
+    if seconds is None and not window.overrun:
+        raise NotAudioError(f"it begins like {kind.upper()} but holds no sound")
+    told = round(seconds, 3) if seconds and not window.overrun else None
+    return AudioFacts(kind, _CONTENT_TYPES[kind], told)
+
+
+def looks_like_text(head: bytes | Head) -> bool:
+    """Tell whether bytes are something that a person could read, such as an error message."""
+    start = bytes(head[:1024]).strip()
+    return bool(start) and all(byte >= 0x20 or byte in b"\t\r\n" for byte in start)
+
+
+def _recognise(start: bytes) -> str | None:
+    if start.startswith(b"ID3") or _is_mpeg_frame(start):
+        return "mp3"
+    if start[4:8] == b"ftyp" and start[8:12] not in _IMAGE_BRANDS:
+        return "m4a"
+    if start.startswith(b"RIFF") and start[8:12] == b"WAVE":
+        return "wav"
+    if start.startswith(b"fLaC"):
+        return "flac"
+    if start.startswith(b"OggS"):
+        return "ogg"
+    return None
+
+
+def _is_mpeg_frame(start: bytes) -> bool:
+    """Eleven set bits, then a version, a layer (II or III), a bit rate and a sample rate that exist."""
+    if len(start) < 4 or start[0] != 0xFF or start[1] & 0xE0 != 0xE0:
+        return False
+    version, layer = start[1] >> 3 & 3, start[1] >> 1 & 3
+    return version != 1 and layer in (1, 2) and start[2] >> 4 not in (0, 15) and start[2] >> 2 & 3 != 3
+
+
+def _looks_like(start: bytes) -> str:
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+        return "an HTML page"
+    if text.startswith(b"<"):
+        return "an XML document"
+    if text.startswith((b"{", b"[")):
+        return f"JSON: {_quote(text)}"
+    for signature, name in _OTHER_SIGNATURES:
+        if start.startswith(signature):
+            return name
+    if looks_like_text(start):
+        return f"text: {_quote(start)}"
+    return f"unknown data (it begins with {start[:8].hex(' ')})"
+
+
+def _quote(text: bytes) -> str:
+    return repr(text[:80].decode("utf-8", "replace"))
+
+
+class _Window(io.RawIOBase):
+    """
+    A file of which only the beginning is at hand.
+
+    Reading past the beginning gives nothing and is remembered, so that an answer that was guessed from a part of the
+    file can be told from one that was read.
+    """
+
+    def __init__(self, head: bytes | Head, size: int) -> None:
+        self._head = head
+        self._size = max(size, len(head))
+        self._position = 0
+        self.overrun = False
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise OSError("seek before the start of the file")
+        self._position = base + offset
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        end = self._size if size < 0 else min(self._position + size, self._size)
+        # Looking for an ID3v1 tag at the end is no such thing: it holds no duration.
+        if end > len(self._head) and self._position < self._size - _TAG_AT_END:
+            self.overrun = True
+        piece = bytes(self._head[self._position : max(end, self._position)])
+        self._position += len(piece)
+        return piece
+
+    def readinto(self, buffer: Buffer) -> int:
+        view = memoryview(buffer)
+        piece = self.read(len(view))
+        view[: len(piece)] = piece
+        return len(piece)

@@ -1,0 +1,215 @@
+"""Sending one stem to the bucket: in one piece when it is small, in parts of constant memory when it is not."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import mmap
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow_provider_vocalsep.landing.storage import s3_errors
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Mapping
+    from concurrent.futures import Executor, Future
+    from typing import IO
+
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+log = logging.getLogger(__name__)
+
+#: Bytes of a part, and the size up to which a stem is sent in one piece. S3 takes parts from 5 MiB on and at most
+#: 10,000 of them.
+PART_SIZE = 8 * 1024 * 1024
+
+#: Parts that one lander has in memory at a time. Two keep the download and the upload of a stem busy at once; eight
+#: are 64 MiB.
+MAX_PARTS = 8
+
+
+class Part:
+    """
+    Some bytes on their way from a download to the bucket.
+
+    The room for them is a memory map, so that it goes back to the system at once and in full, whatever the
+    allocator would have kept of it.
+
+    :param permits: How many parts there may be at a time, of everything that one lander moves. One is taken, and
+        waited for, here.
+    """
+
+    def __init__(self, permits: threading.Semaphore) -> None:
+        self.body: bytes | mmap.mmap = b""
+        self._permits = permits
+        self._released = False
+        permits.acquire()
+
+    def __enter__(self) -> Part:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def fill(self, read_into: Callable[[mmap.mmap, int], int]) -> None:
+        """
+        Take the next bytes of a download.
+
+        :param read_into: Fills a buffer with as many bytes as asked for, or with all that are left.
+        """
+        room = mmap.mmap(-1, PART_SIZE)
+        try:
+            size = read_into(room, PART_SIZE)
+            self.body = room if size == PART_SIZE else room[:size]
+        finally:
+            if self.body is not room:
+                room.close()
+
+    def release(self) -> None:
+        """Let go of the bytes. Doing it again does nothing."""
+        if not self._released:
+            self._released = True
+            if isinstance(self.body, mmap.mmap):
+                self.body.close()
+            self._permits.release()
+
+
+def put_object(
+    client: S3Client, bucket: str, key: str, body: bytes | mmap.mmap, sha256: str, extra: Mapping[str, Any]
+) -> tuple[str | None, str | None]:
+    """
+    Send an object in one piece. The store refuses it unless it received exactly these bytes.
+
+    :param sha256: SHA-256 of the body, hex.
+    :param extra: Further arguments.
+    :return: Its ETag without quotes, and the checksum that the store keeps, if it keeps one.
+    """
+    checksum = _base64(bytes.fromhex(sha256))
+    with s3_errors(bucket, key, "write"):
+        answer = client.put_object(
+            Bucket=bucket, Key=key, Body=_as_body(body), ChecksumSHA256=checksum, **extra
+        )
+    return answer.get("ETag", "").strip('"') or None, answer.get("ChecksumSHA256")
+
+
+class MultipartUpload:
+    """
+    An object sent in parts; it appears whole or not at all.
+
+    One part is under way while the next one is filled. Leaving the block without :meth:`complete` removes what was
+    sent.
+
+    :param client: A boto3 S3 client.
+    :param executor: Sends the parts.
+    :param extra: Further arguments of the object.
+    """
+
+    def __init__(
+        self,
+        client: S3Client,
+        executor: Executor,
+        *,
+        bucket: str,
+        key: str,
+        extra: Mapping[str, Any],
+    ) -> None:
+        self.client = client
+        self.bucket = bucket
+        self.key = key
+        self._executor = executor
+        self._extra = extra
+        self._upload_id: str | None = None
+        self._under_way: Future[CompletedPartTypeDef] | None = None
+        self._parts: list[CompletedPartTypeDef] = []
+        self._sent = 0
+
+    def __enter__(self) -> MultipartUpload:
+        with s3_errors(self.bucket, self.key, "write"):
+            answer = self.client.create_multipart_upload(
+                Bucket=self.bucket, Key=self.key, ChecksumAlgorithm="SHA256", **self._extra
+            )
+        self._upload_id = answer["UploadId"]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._upload_id is None:
+            return
+        if self._under_way is not None:
+            self._under_way.exception()  # a part that arrives after the abort would stay
+        abort_upload(self.client, self.bucket, self.key, self._upload_id)
+
+    def send(self, part: Part) -> None:
+        """
+        Send a part, once the one before has arrived.
+
+        :param part: Its bytes; released when they have arrived, and when they have not.
+        """
+        try:
+            self._collect()
+            self._sent += 1
+            self._under_way = self._executor.submit(self._send, part, self._sent)
+        except BaseException:
+            part.release()
+            raise
+
+    def complete(self) -> tuple[str | None, str | None]:
+        """
+        Put the parts together.
+
+        :return: The object's ETag without quotes, and the checksum of checksums that the store keeps.
+        :raises StorageError: the store did not put together what was sent.
+        """
+        self._collect()
+        assert self._upload_id is not None  # noqa: S101 - inside the block there is one
+        with s3_errors(self.bucket, self.key, "write"):
+            answer = self.client.complete_multipart_upload(
+                Bucket=self.bucket,
+                Key=self.key,
+                UploadId=self._upload_id,
+                MultipartUpload={"Parts": self._parts},
+            )
+        self._upload_id = None
+        return answer.get("ETag", "").strip('"') or None, answer.get("ChecksumSHA256")
+
+    def _send(self, part: Part, number: int) -> CompletedPartTypeDef:
+        with part, s3_errors(self.bucket, self.key, "write"):
+            checksum = _base64(hashlib.sha256(part.body).digest())
+            answer = self.client.upload_part(
+                Bucket=self.bucket,
+                Key=self.key,
+                UploadId=self._upload_id or "",
+                PartNumber=number,
+                Body=_as_body(part.body),
+                ChecksumSHA256=checksum,
+            )
+        return {"ETag": answer["ETag"], "PartNumber": number, "ChecksumSHA256": checksum}
+
+    def _collect(self) -> None:
+        if self._under_way is not None:
+            part, self._under_way = self._under_way, None
+            self._parts.append(part.result())
+
+
+def abort_upload(client: S3Client, bucket: str, key: str, upload_id: str) -> None:
+    """Remove the parts of an unfinished upload, as far as this is allowed."""
+    try:
+        client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
+    except Exception as e:
+        log.warning(
+            "Could not remove an unfinished upload of s3://%s/%s (%s). A lifecycle rule that aborts incomplete "
+            "multipart uploads removes it.",
+            bucket,
+            key,
+            e,
+        )
+
+
+def _as_body(body: bytes | mmap.mmap) -> bytes | IO[bytes]:
+    """Say what boto3's stubs do not know: a memory map is a file."""
+    return cast("bytes | IO[bytes]", body)
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
