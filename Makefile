@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 CONSTRAINTS := .ci/constraints.txt
 PINNED := $(UV) pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS)
+COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links
 CODE := airflow_provider_vocalsep dags tests $(wildcard benchmarks)
 
 .DEFAULT_GOAL := help
@@ -37,8 +39,8 @@ build: $(VENV)/.dev ## make wheel and sdist in dist/
 	@$(BIN)/python -m build --installer uv
 
 constraints: $(VENV)/.uv ## look for newer versions of all dependencies
-	@$(UV) pip compile --quiet --upgrade --universal --python-version 3.10 --extra dev --no-header --no-annotate \
-		--no-emit-index-url --no-emit-find-links --output-file $(CONSTRAINTS) pyproject.toml .ci/pins.in
+	@$(COMPILE) --extra dev --output-file $(CONSTRAINTS) pyproject.toml .ci/pins.in
+	@$(COMPILE) --output-file .ci/constraints-airflow-3.1.txt pyproject.toml .ci/pins-airflow-3.1.in
 
 clean: ## remove what was made here, the demo's data too
 	@rm -rf $(VENV) .demo .bench .chaos .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

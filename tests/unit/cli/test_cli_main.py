@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from airflow_provider_vocalsep import __version__, cli
+from airflow_provider_vocalsep.cli import LazyCommand, main
+
+
+@pytest.fixture
+def vocalsep():
+    def invoke(*arguments: str):
+        return CliRunner().invoke(main, list(arguments))
+
+    return invoke
+
+
+class TestHelp:
+    def test_lists_the_commands_with_examples(self, vocalsep):
+        answer = vocalsep("--help")
+
+        assert answer.exit_code == 0
+        assert "vocalsep demo" in answer.output
+        assert "vocalsep sandbox --port 9000" in answer.output
+        for name in cli.COMMANDS:
+            assert f"\n  {name} " in answer.output
+
+    def test_says_its_version(self, vocalsep):
+        assert vocalsep("--version").output.strip() == f"vocalsep, version {__version__}"
+
+    def test_imports_neither_airflow_nor_a_command(self):
+        code = (
+            "import sys; from airflow_provider_vocalsep.cli import main; main(['--help'], standalone_mode=False); "
+            "print([m for m in sys.modules if m.split('.')[0] in ('airflow', 'numpy', 'fastapi', 'boto3')])"
+        )
+        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+        assert said.splitlines()[-1] == "[]"
+
+
+class TestCommands:
+    def test_are_imported_when_asked_for(self, vocalsep, monkeypatch):
+        monkeypatch.setitem(cli.COMMANDS, "echo", LazyCommand(f"{__name__}:echo", "none", "Say it."))
+
+        assert vocalsep("echo", "la").output == "la\n"
+
+    def test_one_whose_extra_is_missing_says_which_to_install(self, vocalsep, monkeypatch):
+        monkeypatch.setitem(cli.COMMANDS, "sing", LazyCommand("no_such_module:sing", "voice", "Sing."))
+
+        answer = vocalsep("sing", "--loud", "--port", "1")
+
+        assert answer.exit_code == 1
+        assert "No module named 'no_such_module'" in answer.output
+        assert "pip install 'airflow-provider-vocalsep[voice]'" in answer.output
+
+    def test_an_unknown_one_is_a_usage_error(self, vocalsep):
+        answer = vocalsep("dance")
+
+        assert answer.exit_code == 2
+        assert "No such command 'dance'" in answer.output
+
+
+@click.command()
+@click.argument("word")
+def echo(word: str) -> None:
+    click.echo(word)

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import socket
+from contextlib import closing
+
+from airflow_provider_vocalsep.demo.ports import LOOPBACK, free_port, free_ports, is_free
+
+
+class TestFreePort:
+    def test_takes_the_preferred_port_when_it_is_free(self):
+        (free,) = free_ports(1)
+
+        assert free_port(free) == free
+
+    def test_takes_another_when_somebody_listens_there(self):
+        with closing(socket.create_server((LOOPBACK, 0))) as server:
+            taken = server.getsockname()[1]
+
+            assert not is_free(taken)
+            assert free_port(taken) != taken
+
+    def test_several_are_all_different_and_free(self):
+        ports = free_ports(20)
+
+        assert len(set(ports)) == 20
+        assert all(map(is_free, ports))

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from airflow_provider_vocalsep.demo.processes import (
+    Service,
+    ServiceError,
+    stop_services,
+    unwound_by_signals,
+    wait_until,
+)
+
+#: A parent with a child in a process group of its own, as Airflow's tasks are; both ignore polite requests.
+STUBBORN_FAMILY = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setpgid(0, 0)
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.fixture
+def service(tmp_path):
+    def make(code: str, **options) -> Service:
+        return Service("tester", [sys.executable, "-c", code], log_path=tmp_path / "tester.log", **options)
+
+    return make
+
+
+class TestService:
+    def test_writes_what_it_says_to_its_log(self, service):
+        with service("print('hello'); import time; time.sleep(60)", grace=1) as running:
+            wait_until(lambda: "hello" in running.log_tail(), what="hello", timeout=10, services=[running])
+        assert not running.running
+
+    def test_ends_all_that_it_started_even_what_ignores_requests(self, service):
+        running = service(STUBBORN_FAMILY, grace=0.3).start()
+        wait_until(lambda: len(running.log_tail().split()) == 2, what="both", timeout=10)
+        pids = [int(pid) for pid in running.log_tail().split()]
+        assert all(map(alive, pids))
+
+        running.stop()
+
+        assert not any(map(alive, pids))
+
+    def test_several_stop_at_the_same_time(self, service):
+        running = [service(STUBBORN_FAMILY, grace=1).start() for _ in range(3)]
+        started = time.monotonic()
+
+        stop_services(running)
+
+        assert time.monotonic() - started < 2.5
+        assert not any(one.running for one in running)
+
+    def test_can_be_killed_and_started_again(self, service):
+        running = service("import time; time.sleep(60)").start()
+        first = running.pid
+        running.kill()
+
+        assert not alive(first)
+        with running:
+            assert running.running
+            assert running.pid != first
+
+    def test_ends_when_its_parent_is_killed(self, tmp_path):
+        log = tmp_path / "child.log"
+        code = f"""
+import pathlib, sys, time
+from airflow_provider_vocalsep.demo.processes import Service
+child = Service("child", [sys.executable, "-c", "import time; time.sleep(60)"], log_path=pathlib.Path({str(log)!r}))
+print(child.start().pid, flush=True)
+time.sleep(60)
+"""
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+            pid = int(parent.stdout.readline())
+            assert alive(pid)
+            parent.kill()
+        wait_until(lambda: not alive(pid), what="the orphan's end", timeout=10)
+
+    def test_a_program_that_is_not_there_is_an_error_that_names_the_service(self, tmp_path):
+        missing = Service("ghost", [str(tmp_path / "no-such-program")], log_path=tmp_path / "log", grace=1)
+
+        with missing, pytest.raises(ServiceError, match=r"ghost .*(could not be started|ended)"):
+            wait_until(lambda: False, what="a ghost", timeout=5, services=[missing])
+
+    def test_settings_of_the_caller_do_not_reach_it(self, service, monkeypatch):
+        monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "Foreign")
+        monkeypatch.setenv("AWS_PROFILE", "payroll")
+        monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid")
+        code = "import os; print(sorted(os.environ), os.environ['NO_PROXY'], flush=True); input()"
+        running = service(code, env={"AIRFLOW_HOME": "/ours"})
+        with running:
+            wait_until(lambda: "NO_PROXY" in running.log_tail(), what="its environment", timeout=10)
+
+        log = running.log_tail()
+        assert "AIRFLOW_HOME" in log
+        assert "127.0.0.1" in log
+        assert "AIRFLOW__CORE__EXECUTOR" not in log
+        assert "AWS_PROFILE" not in log
+
+
+class TestWaiting:
+    def test_a_service_that_ends_is_named_with_the_end_of_its_log(self, service):
+        with service("print('no such database'); raise SystemExit(3)") as running:
+            with pytest.raises(
+                ServiceError, match=r"(?s)tester ended while waiting for miracles.*no such database"
+            ):
+                wait_until(lambda: False, what="miracles", timeout=10, services=[running])
+
+    def test_the_time_out_says_what_was_waited_for(self):
+        with pytest.raises(ServiceError, match="Waited 0 s for spring in vain"):
+            wait_until(lambda: False, what="spring", timeout=0.2, every=0.05)
+
+    def test_a_refused_connection_only_means_not_yet(self):
+        answers = iter([ConnectionRefusedError(), ConnectionResetError(), None])
+
+        def ready() -> bool:
+            if error := next(answers):
+                raise error
+            return True
+
+        wait_until(ready, what="the third try", timeout=5, every=0.01)
+
+
+class TestSignals:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+    def test_unwind_the_stack(self, number):
+        unwound = []
+
+        def work() -> None:
+            try:
+                os.kill(os.getpid(), number)
+                time.sleep(5)
+            finally:
+                unwound.append(number)
+
+        with unwound_by_signals(), pytest.raises(SystemExit) as leaving:
+            work()
+
+        assert leaving.value.code == 128 + number
+        assert unwound == [number]
+        assert signal.getsignal(number) is signal.SIG_DFL
