@@ -111,8 +111,9 @@ def inspect_audio(head: bytes | Head, size: int | None = None) -> AudioFacts:
 
 def looks_like_text(head: bytes | Head) -> bool:
     """Tell whether bytes are something that a person could read, such as an error message."""
-    start = bytes(head[:1024]).strip()
-    return bool(start) and all(byte >= 0x20 or byte in b"\t\r\n" for byte in start)
+    text = bytes(head[:1024]).decode("utf-8", "replace").strip()
+    # One character may have been cut in two at the end.
+    return bool(text) and text.count("\ufffd") <= 1 and all(c.isprintable() or c.isspace() for c in text)
 
 
 def _recognise(start: bytes) -> str | None:
@@ -189,8 +190,9 @@ class _Window(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         end = self._size if size < 0 else min(self._position + size, self._size)
+        wanted = self._position < end > len(self._head)
         # Looking for an ID3v1 tag at the end is no such thing: it holds no duration.
-        if end > len(self._head) and self._position < self._size - _TAG_AT_END:
+        if wanted and self._position != self._size - _TAG_AT_END:
             self.overrun = True
         piece = bytes(self._head[self._position : max(end, self._position)])
         self._position += len(piece)

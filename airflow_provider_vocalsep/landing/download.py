@@ -16,7 +16,7 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     stop_after_attempt,
-    wait_exponential_jitter,
+    wait_random_exponential,
 )
 from urllib3.exceptions import HTTPError
 
@@ -97,7 +97,7 @@ class Download:
     :param guard: For the size limit.
     :param url: The link.
     :param stopped: Set from outside to give up.
-    :param pause: Seconds before the first try again; doubles.
+    :param pause: Longest pause before the first try again, in seconds; doubles with every try.
     """
 
     def __init__(
@@ -224,6 +224,7 @@ class Download:
         url = self.url
         for _ in range(MAX_REDIRECTS + 1):
             self._connections += 1
+            self._guard.check_url(url)
             try:
                 response = self._session.get(
                     url, headers=headers, stream=True, timeout=TIMEOUT, allow_redirects=False
@@ -246,7 +247,7 @@ class Download:
             asked = response.headers.get("Retry-After", "")
             raise self._broken(f"it answers {status}", float(asked) if asked.isdigit() else 0.0)
         if status == 416 and self.received:
-            raise self._changed()
+            raise self._changed(f"it has nothing after {self.received} bytes")
         if status not in (200, 206):
             raise DownloadError(f"Could not download from {self.host}: it answers {status}.")
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
@@ -277,12 +278,13 @@ class Download:
                 f"{response.headers.get('Content-Range', 'bytes that it does not number')!r}."
             )
         if self.total is not None and told[2] not in ("*", str(self.total)):
-            raise self._changed()
+            raise self._changed(f"it has {told[2]} bytes")
 
     def _skip_known(self, response: requests.Response) -> None:
         """Read the file again up to where it broke off, and make sure that it is the same one."""
-        if self.total is not None and _content_length(response) != self.total:
-            raise self._changed()
+        length = _content_length(response)
+        if self.total is not None and length != self.total:
+            raise self._changed(f"it has {length} bytes")
         known, left = hashlib.sha256(), self.received
         while left:
             self._check_patience()
@@ -292,7 +294,7 @@ class Download:
             known.update(chunk)
             left -= len(chunk)
         if known.digest() != self._hash.digest():
-            raise self._changed()
+            raise self._changed("it begins with other bytes")
 
     def _check_patience(self) -> None:
         if self._stopped.is_set():
@@ -307,9 +309,10 @@ class Download:
         self._close()
         return _BrokenOffError(f"Could not download from {self.host}: {what}.", min(retry_after, _MAX_PAUSE))
 
-    def _changed(self) -> ContentChangedError:
+    def _changed(self, how: str) -> ContentChangedError:
         return ContentChangedError(
-            f"The file at {self.host} became another one after {self.received} bytes had been downloaded."
+            f"The file at {self.host} broke off after {self.received} of {self.total or '?'} bytes and is now another "
+            f"one: {how}."
         )
 
     def _too_large(self, size: str) -> DownloadRefusedError:
@@ -322,7 +325,7 @@ class Download:
     def _pause(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         asked = error.retry_after if isinstance(error, _BrokenOffError) else 0.0
-        grown = wait_exponential_jitter(initial=self._first_pause, max=10, jitter=self._first_pause)(state)
+        grown = wait_random_exponential(multiplier=self._first_pause, max=10)(state)
         return max(asked, grown)
 
     def _hand_back(self) -> None:

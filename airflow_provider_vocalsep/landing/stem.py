@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import logging
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,7 @@ from airflow_provider_vocalsep.landing.errors import (
 from airflow_provider_vocalsep.landing.keys import parse_s3_uri
 from airflow_provider_vocalsep.landing.manifest import AbsentStem, LandedStem
 from airflow_provider_vocalsep.landing.storage import head, s3_errors
-from airflow_provider_vocalsep.landing.upload import MultipartUpload, Part, put_object
+from airflow_provider_vocalsep.landing.upload import MultipartUpload, Part, base64_of, put_object
 
 if TYPE_CHECKING:
     import mmap
@@ -163,10 +162,14 @@ class _StemLanding:
             return None
         if says.get(_BYTES, str(size)) != str(size):
             return None
-        # What was sent in parts could not know its own digest beforehand: it is read again, from the bucket.
-        digest = says.get(_SHA256) or self._digest_in_bucket(key, size)
         stored = found.get("ChecksumSHA256")
-        if digest is None or (stored and "-" not in stored and base64.b64decode(stored).hex() != digest):
+        digest = says.get(_SHA256)
+        if digest is None:
+            # What was sent in parts could not know its digest beforehand: it is read again, from the bucket.
+            digest = self._digest_in_bucket(key, size)
+        elif stored and stored != base64_of(digest):
+            digest = None
+        if digest is None:
             return None
         duration = says.get(_DURATION)
         return self._landed(
@@ -237,9 +240,7 @@ class _StemLanding:
             return None
         found = self.found[1]
         stored = found.get("ChecksumSHA256")
-        if found["ContentLength"] != size or not stored or "-" in stored:
-            return None
-        if base64.b64decode(stored).hex() != digest:
+        if found["ContentLength"] != size or stored != base64_of(digest):
             return None
         return found.get("ETag", "").strip('"') or None, stored
 

@@ -60,6 +60,9 @@ _NOT_OURS_TO_PASS = frozenset(
 #: Everything else that boto3 lets an upload be told: encryption, storage class, tags, ACL, metadata, ...
 UPLOAD_ARGS = frozenset(S3Transfer.ALLOWED_UPLOAD_ARGS) - _NOT_OURS_TO_PASS
 
+#: Metadata that the landing writes, and later believes.
+METADATA_PREFIXES = ("sha256", "vocalsep-")
+
 
 def check_upload_args(client: S3Client, upload_args: Mapping[str, Any] | None) -> dict[str, Any]:
     """
@@ -78,6 +81,11 @@ def check_upload_args(client: S3Client, upload_args: Mapping[str, Any] | None) -
     report = ParamValidator().validate({"Bucket": "b", "Key": "k", **args}, shape)
     if report.has_errors():
         raise DestinationError(f"upload_args: {report.generate_report()}.")
+    taken = [name for name in args.get("Metadata", {}) if name.lower().startswith(METADATA_PREFIXES)]
+    if taken:
+        raise DestinationError(
+            f"upload_args: Metadata names {', '.join(taken)} are used by the landing itself."
+        )
     return args
 
 

@@ -86,10 +86,9 @@ def put_object(
     :param extra: Further arguments.
     :return: Its ETag without quotes, and the checksum that the store keeps, if it keeps one.
     """
-    checksum = _base64(bytes.fromhex(sha256))
     with s3_errors(bucket, key, "write"):
         answer = client.put_object(
-            Bucket=bucket, Key=key, Body=_as_body(body), ChecksumSHA256=checksum, **extra
+            Bucket=bucket, Key=key, Body=_as_body(body), ChecksumSHA256=base64_of(sha256), **extra
         )
     return answer.get("ETag", "").strip('"') or None, answer.get("ChecksumSHA256")
 
@@ -175,7 +174,7 @@ class MultipartUpload:
 
     def _send(self, part: Part, number: int) -> CompletedPartTypeDef:
         with part, s3_errors(self.bucket, self.key, "write"):
-            checksum = _base64(hashlib.sha256(part.body).digest())
+            checksum = base64_of(hashlib.sha256(part.body).hexdigest())
             answer = self.client.upload_part(
                 Bucket=self.bucket,
                 Key=self.key,
@@ -211,5 +210,6 @@ def _as_body(body: bytes | mmap.mmap) -> bytes | IO[bytes]:
     return cast("bytes | IO[bytes]", body)
 
 
-def _base64(digest: bytes) -> str:
-    return base64.b64encode(digest).decode()
+def base64_of(digest: str) -> str:
+    """Write a hex digest as S3 does."""
+    return base64.b64encode(bytes.fromhex(digest)).decode()
