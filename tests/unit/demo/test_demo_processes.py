@@ -80,12 +80,13 @@ class TestService:
         code = f"""
 import pathlib, sys, time
 from airflow_provider_vocalsep.demo.processes import Service
-child = Service("child", [sys.executable, "-c", "import time; time.sleep(60)"], log_path=pathlib.Path({str(log)!r}))
-print(child.start().pid, flush=True)
+sleeper = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+child = Service("child", [sys.executable, "-c", sleeper], log_path=pathlib.Path({str(log)!r})).start()
 time.sleep(60)
 """
-        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
-            pid = int(parent.stdout.readline())
+        with subprocess.Popen([sys.executable, "-c", code]) as parent:
+            wait_until(lambda: log.read_text().strip().isdigit(), what="the child's pid", timeout=10)
+            pid = int(log.read_text())
             assert alive(pid)
             parent.kill()
         wait_until(lambda: not alive(pid), what="the orphan's end", timeout=10)
