@@ -14,24 +14,25 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-#: What an Airflow state means for a track.
-WORDS = {
-    None: "waiting for its turn",
-    "scheduled": "waiting for its turn",
-    "queued": "waiting for its turn",
-    "running": "submitting or landing",
-    "deferred": "being separated",
-    "up_for_retry": "to be tried again",
-    "success": "landed",
-    "failed": "failed",
-    "upstream_failed": "not reached",
+#: What an Airflow state means for a track: before the vendor had it, and after.
+WORDS: dict[str | None, tuple[str, str]] = {
+    None: ("waiting for its turn", "waiting to be landed"),
+    "scheduled": ("waiting for its turn", "waiting to be landed"),
+    "queued": ("waiting for its turn", "waiting to be landed"),
+    "running": ("being prepared", "being landed"),
+    "deferred": ("being separated", "being separated"),
+    "up_for_retry": ("to be tried again", "to be tried again"),
+    "success": ("landed", "landed"),
+    "failed": ("failed", "failed"),
+    "upstream_failed": ("not reached", "not reached"),
 }
 
 STYLES = {
+    "being prepared": "yellow",
+    "being separated": "cyan",
+    "being landed": "yellow",
     "landed": "green",
     "failed": "bold red",
-    "being separated": "cyan",
-    "submitting or landing": "yellow",
 }
 
 
@@ -47,6 +48,7 @@ class Display:
         self._console = console
         self._started = started
         self._shown: dict[str, str] = {}
+        self._separated: set[str] = set()
         self._live: Live | None = None
 
     def say(self, text: str) -> None:
@@ -56,7 +58,7 @@ class Display:
     @contextmanager
     def tracks(self, titles: Sequence[str]) -> Iterator[None]:
         """Keep a table of tracks on the screen while the block runs; at a terminal only."""
-        self._shown = dict.fromkeys(titles, WORDS[None])
+        self._shown = dict.fromkeys(titles, WORDS[None][0])
         if not self._console.is_terminal:
             yield
             return
@@ -71,7 +73,9 @@ class Display:
         :param states: Airflow's state of each track's task, by title.
         """
         for title, state in states.items():
-            word = WORDS.get(state, state or "")
+            if state == "deferred":
+                self._separated.add(title)
+            word = WORDS.get(state, (str(state),) * 2)[title in self._separated]
             if self._shown.get(title) != word:
                 self._shown[title] = word
                 if self._live is None:
@@ -94,27 +98,26 @@ class Display:
         return table
 
 
-def stems_table(items: Sequence[Mapping[str, Any]]) -> Table:
+def stems_table(items: Sequence[Mapping[str, Any]], destination: str) -> Table:
     """
     Lay out what landed.
 
     :param items: The report's items.
+    :param destination: Below which address they all are.
     """
-    table = Table(title="In the bucket", title_justify="left")
-    for column in ("Track", "Stem"):
-        table.add_column(column)
-    for column in ("Seconds", "kB"):
-        table.add_column(column, justify="right")
-    table.add_column("Address", overflow="fold")
+    table = Table(title=f"In {destination}", title_justify="left")
+    table.add_column("Object", overflow="fold")
+    table.add_column("Seconds", justify="right")
+    table.add_column("kB", justify="right")
     previous = None
     for item in items:
+        if previous not in (None, item["track"]):
+            table.add_section()
+        previous = item["track"]
         length = item["duration_seconds"]
         table.add_row(
-            "" if item["track"] == previous else item["track"],
-            item["stem"],
+            item["uri"].removeprefix(f"{destination}/"),
             "" if length is None else f"{length:.1f}",
             f"{item['bytes'] / 1000:,.0f}",
-            item["uri"],
         )
-        previous = item["track"]
     return table

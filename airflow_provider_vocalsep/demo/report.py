@@ -87,13 +87,15 @@ def build_report(
     Put the report together.
 
     :param state: State of the DAG run.
-    :param tracks: Keys of the catalogue's tracks.
+    :param tracks: Keys of the catalogue's tracks; items are in their order.
     :param manifests: What landed.
     :param books: What the vendor booked for this run.
     :param seconds: From the start of the command until the run had ended.
     :param bucket: Name of the bucket.
     """
-    wanted = [manifest for manifest in manifests if manifest.track["key"] in tracks]
+    place = {key: number for number, key in enumerate(tracks)}
+    wanted = [manifest for manifest in manifests if manifest.track["key"] in place]
+    wanted.sort(key=lambda manifest: place[manifest.track["key"] or ""])
     items = [
         {
             "track": manifest.track["key"],

@@ -27,6 +27,7 @@ DAG_ID = "separate_catalogue"
 BUCKET = "stems"
 CATALOGUE_KEY = "catalogue.csv"
 PREFIX = "catalogue"
+DESTINATION = f"s3://{BUCKET}/{PREFIX}"
 
 #: Seconds between two status reads. The sandbox takes seconds where a vendor takes minutes.
 POLL_INTERVAL = 2
@@ -105,7 +106,7 @@ class Demo:
             DAG_ID,
             {
                 "catalogue": f"s3://{BUCKET}/{CATALOGUE_KEY}",
-                "destination": f"s3://{BUCKET}/{PREFIX}",
+                "destination": DESTINATION,
                 "separation_type": self.separation_type,
                 "poll_interval": POLL_INTERVAL,
             },
@@ -147,7 +148,7 @@ class Demo:
 
     def _tell(self, report: dict[str, Any], airflow: AirflowStack, done: bool) -> None:
         show = self.console.print
-        show(stems_table(report["items"]))
+        show(stems_table(report["items"], DESTINATION))
         show(
             f"{'[bold green]Done' if done else '[bold red]Not done'}[/]: {report['landed']} of {report['tracks']} "
             f"tracks landed as {report['stems']} stems after {report['seconds']} s, "

@@ -22,13 +22,15 @@ class TestPlainLines:
     def test_one_for_each_change_and_none_for_a_repetition(self, screen):
         plain = display(screen, terminal=False)
         with plain.tracks(["Daisy Bell"]):
-            for state in (None, "queued", "running", "running", "deferred", "success"):
+            for state in (None, "queued", "running", "running", "deferred", "queued", "running", "success"):
                 plain.update({"Daisy Bell": state})
 
         lines = [line.split("  ")[-1] for line in screen.getvalue().splitlines()]
         assert lines == [
-            "Daisy Bell: submitting or landing",
+            "Daisy Bell: being prepared",
             "Daisy Bell: being separated",
+            "Daisy Bell: waiting to be landed",
+            "Daisy Bell: being landed",
             "Daisy Bell: landed",
         ]
 
@@ -50,21 +52,21 @@ class TestTerminal:
         assert "being separated" in screen.getvalue()
 
 
-def test_the_table_of_stems_names_each_track_once(screen):
+def test_the_table_of_stems_shows_what_is_below_the_destination(screen):
     items = [
         {
             "track": "daisy",
             "stem": stem,
-            "uri": f"s3://stems/{stem}.mp3",
+            "uri": f"s3://stems/out/daisy/{stem}.mp3",
             "bytes": 345678,
             "duration_seconds": length,
         }
         for stem, length in (("vocals", 19.25), ("instrumental", None))
     ]
 
-    Console(file=screen, width=100).print(stems_table(items))
+    Console(file=screen, width=100).print(stems_table(items, "s3://stems/out"))
 
-    assert screen.getvalue().count("daisy") == 1
+    assert "In s3://stems/out\n" in screen.getvalue().replace(" \n", "\n").replace("  ", "")
+    assert " daisy/vocals.mp3 " in screen.getvalue()
     assert "19.2" in screen.getvalue()
     assert "346" in screen.getvalue()
-    assert "s3://stems/instrumental.mp3" in screen.getvalue()

@@ -87,7 +87,7 @@ class TestReport:
         return build_report(
             state="failed",
             tracks=["daisy", "lomond"],
-            manifests=[manifest("daisy"), manifest("removed-from-the-catalogue")],
+            manifests=[manifest("removed-from-the-catalogue"), manifest("daisy")],
             books=Books(submits=5, credits=50) - Books(submits=3, credits=30),
             seconds=61.234,
             bucket="stems",
