@@ -219,7 +219,7 @@ class _Landing:
         lander, stopped = self.lander, threading.Event()
         workers = min(len(stems), lander.max_parallel)
         with (
-            ThreadPoolExecutor(workers, thread_name_prefix="parts") as senders,
+            ThreadPoolExecutor(MAX_PARTS, thread_name_prefix="parts") as senders,
             ThreadPoolExecutor(workers, thread_name_prefix="stems") as movers,
         ):
             tools = Tools(

@@ -6,6 +6,8 @@ import base64
 import hashlib
 import logging
 import mmap
+from collections import deque
+from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_vocalsep.landing.storage import s3_errors
@@ -25,9 +27,11 @@ log = logging.getLogger(__name__)
 #: 10,000 of them.
 PART_SIZE = 8 * 1024 * 1024
 
-#: Parts that one lander has in memory at a time. Two keep the download and the upload of a stem busy at once; eight
-#: are 64 MiB.
+#: Parts that one lander has in memory at a time: 64 MiB, however many stems it moves.
 MAX_PARTS = 8
+
+#: Parts of one stem that are under way to the bucket at a time, while the next one is filled.
+_UNDER_WAY = 3
 
 
 class Part:
@@ -97,8 +101,8 @@ class MultipartUpload:
     """
     An object sent in parts; it appears whole or not at all.
 
-    One part is under way while the next one is filled. Leaving the block without :meth:`complete` removes what was
-    sent.
+    Some parts are under way while the next one is filled. Leaving the block without :meth:`complete` removes what
+    was sent.
 
     :param client: A boto3 S3 client.
     :param executor: Sends the parts.
@@ -120,7 +124,7 @@ class MultipartUpload:
         self._executor = executor
         self._extra = extra
         self._upload_id: str | None = None
-        self._under_way: Future[CompletedPartTypeDef] | None = None
+        self._under_way: deque[Future[CompletedPartTypeDef]] = deque()
         self._parts: list[CompletedPartTypeDef] = []
         self._sent = 0
 
@@ -135,20 +139,20 @@ class MultipartUpload:
     def __exit__(self, *_: object) -> None:
         if self._upload_id is None:
             return
-        if self._under_way is not None:
-            self._under_way.exception()  # a part that arrives after the abort would stay
+        wait(self._under_way)  # a part that arrives after the abort would stay
         abort_upload(self.client, self.bucket, self.key, self._upload_id)
 
     def send(self, part: Part) -> None:
         """
-        Send a part, once the one before has arrived.
+        Send a part, once there are not too many under way.
 
         :param part: Its bytes; released when they have arrived, and when they have not.
         """
         try:
-            self._collect()
+            while len(self._under_way) >= _UNDER_WAY:
+                self._collect()
             self._sent += 1
-            self._under_way = self._executor.submit(self._send, part, self._sent)
+            self._under_way.append(self._executor.submit(self._send, part, self._sent))
         except BaseException:
             part.release()
             raise
@@ -160,7 +164,8 @@ class MultipartUpload:
         :return: The object's ETag without quotes, and the checksum of checksums that the store keeps.
         :raises StorageError: the store did not put together what was sent.
         """
-        self._collect()
+        while self._under_way:
+            self._collect()
         assert self._upload_id is not None  # noqa: S101 - inside the block there is one
         with s3_errors(self.bucket, self.key, "write"):
             answer = self.client.complete_multipart_upload(
@@ -186,9 +191,8 @@ class MultipartUpload:
         return {"ETag": answer["ETag"], "PartNumber": number, "ChecksumSHA256": checksum}
 
     def _collect(self) -> None:
-        if self._under_way is not None:
-            part, self._under_way = self._under_way, None
-            self._parts.append(part.result())
+        """Wait for the oldest part that is under way."""
+        self._parts.append(self._under_way.popleft().result())
 
 
 def abort_upload(client: S3Client, bucket: str, key: str, upload_id: str) -> None:
