@@ -36,7 +36,9 @@ def read_checkpoint(prefix: Path) -> dict[str, np.ndarray[Any, Any]]:
         dtype = _DTYPES.get(_first(fields, 1))
         if name and dtype:
             start, size = _first(fields, 4), _first(fields, 5)
-            shape = [_first(_fields(dim), 1) for dim in _fields(fields[2][0]).get(2, [])] if 2 in fields else []
+            shape = (
+                [_first(_fields(dim), 1) for dim in _fields(fields[2][0]).get(2, [])] if 2 in fields else []
+            )
             tensors[name.decode()] = np.frombuffer(data[start : start + size].tobytes(), dtype).reshape(shape)
     return tensors
 

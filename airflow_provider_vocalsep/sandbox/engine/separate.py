@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Protocol
 from airflow_provider_vocalsep.api.vocabulary import SeparationType, Stem
 from airflow_provider_vocalsep.sandbox.engine.audio import RATE, decode, encode_mp3, loudness
 from airflow_provider_vocalsep.sandbox.engine.dsp import DspEngine, divide
-from airflow_provider_vocalsep.sandbox.engine.spleeter import INSTALL_HINT, SpleeterEngine, WeightsMissingError
+from airflow_provider_vocalsep.sandbox.engine.spleeter import (
+    INSTALL_HINT,
+    SpleeterEngine,
+    WeightsMissingError,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +54,9 @@ def load_engine(kind: str) -> Engine:
         if kind == "spleeter":
             raise
         log.warning(
-            "Separating with plain signal processing, which is rough. For the real network: %s (%s)", INSTALL_HINT, e
+            "Separating with plain signal processing, which is rough. For the real network: %s (%s)",
+            INSTALL_HINT,
+            e,
         )
         return DspEngine()
 
@@ -72,7 +78,9 @@ class Separator:
         self._lock = threading.Lock()
         self.separations = 0
 
-    def separate(self, source: bytes, separation_type: SeparationType, stem_name: str | None) -> tuple[dict[str, Path], float]:
+    def separate(
+        self, source: bytes, separation_type: SeparationType, stem_name: str | None
+    ) -> tuple[dict[str, Path], float]:
         """
         Separate an audio file.
 
@@ -86,7 +94,10 @@ class Separator:
         with self._lock:
             engine = self._loaded()
             names = "-".join([separation_type.value, stem_name or "", engine.name if engine else "tiny"])
-            folder = self.cache / f"{hashlib.sha256(source).hexdigest()[:32]}-{hashlib.sha256(names.encode()).hexdigest()[:8]}"
+            folder = (
+                self.cache
+                / f"{hashlib.sha256(source).hexdigest()[:32]}-{hashlib.sha256(names.encode()).hexdigest()[:8]}"
+            )
             if not (folder / "seconds").exists():
                 self.separations += 1
                 self._make(folder, source, separation_type, stem_name)
@@ -98,7 +109,9 @@ class Separator:
             self._engine = load_engine(self._kind)
         return self._engine
 
-    def _make(self, folder: Path, source: bytes, separation_type: SeparationType, stem_name: str | None) -> None:
+    def _make(
+        self, folder: Path, source: bytes, separation_type: SeparationType, stem_name: str | None
+    ) -> None:
         mix = decode(source)
         folder.mkdir(parents=True, exist_ok=True)
         for name, samples in self._parts(mix, separation_type, stem_name).items():

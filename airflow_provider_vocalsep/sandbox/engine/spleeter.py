@@ -49,13 +49,19 @@ def find_weights() -> Path:
     try:
         files = metadata.files(WEIGHTS_PACKAGE) or []
     except metadata.PackageNotFoundError:
-        raise WeightsMissingError(f"The separation network's weights are not installed: {INSTALL_HINT}") from None
+        raise WeightsMissingError(
+            f"The separation network's weights are not installed: {INSTALL_HINT}"
+        ) from None
     data = next((f for f in files if str(f).endswith("2stems/model.data-00000-of-00001")), None)
     path = Path(str(data.locate())) if data else None
     if path is None or not path.is_file():
         raise WeightsMissingError(f"{WEIGHTS_PACKAGE} has no 2stems weights: {INSTALL_HINT}")
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(path)
+        found = (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else _digest(path)
+        )
     if found != _WEIGHTS_SHA256:
         raise WeightsMissingError(f"The weights in {WEIGHTS_PACKAGE} are not those of 2.1.0: {INSTALL_HINT}")
     return path.with_name("model")
@@ -110,7 +116,9 @@ class SpleeterEngine:
 
     def _mask(self, block: Audio) -> Audio:
         """Return the vocals' share of each bin: squared magnitudes, as Spleeter's own (``separation_exponent`` 2)."""
-        vocals, accompaniment = (part**2 for part in self._session.run(["vocals", "accompaniment"], {"x": block}))
+        vocals, accompaniment = (
+            part**2 for part in self._session.run(["vocals", "accompaniment"], {"x": block})
+        )
         share: Audio = (vocals + _EPSILON / 2) / (vocals + accompaniment + _EPSILON)
         return share
 

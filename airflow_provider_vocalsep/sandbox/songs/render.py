@@ -68,7 +68,15 @@ class Song:
         return found
 
 
-G, C, D, EM, AM, F, DM = (55, 59, 62), (48, 52, 55), (50, 54, 57), (52, 55, 59), (57, 60, 64), (53, 57, 60), (50, 53, 57)
+G, C, D, EM, AM, F, DM = (
+    (55, 59, 62),
+    (48, 52, 55),
+    (50, 54, 57),
+    (52, 55, 59),
+    (57, 60, 64),
+    (53, 57, 60),
+    (50, 53, 57),
+)
 
 SONGS = (
     Song(
@@ -138,7 +146,9 @@ def play(song: Song, folder: Path) -> Any:
     midi = mido.MidiFile(ticks_per_beat=480)
     midi.tracks.append(mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(song.bpm))]))
 
-    def part(channel: int, program: int, pan: int, volume: int, notes: list[tuple[float, float, int, int]]) -> None:
+    def part(
+        channel: int, program: int, pan: int, volume: int, notes: list[tuple[float, float, int, int]]
+    ) -> None:
         track = mido.MidiTrack([mido.Message("program_change", channel=channel, program=program)])
         for control, value in ((10, pan), (7, volume)):
             track.append(mido.Message("control_change", channel=channel, control=control, value=value))
@@ -156,16 +166,42 @@ def play(song: Song, folder: Path) -> Any:
 
     chord = [[note + song.up for note in song.chords[bar % len(song.chords)]] for bar in range(bars)]
     at = [(bar, bar * song.beats) for bar in range(bars)]
-    part(0, harmony, 34, 90, [(b + k, 0.9, n + 12, 72) for i, b in at for k in range(song.beats) for n in chord[i]])
+    part(
+        0,
+        harmony,
+        34,
+        90,
+        [(b + k, 0.9, n + 12, 72) for i, b in at for k in range(song.beats) for n in chord[i]],
+    )
     part(1, bass, 64, 110, [(b + k, 0.9, chord[i][0] - 12, 92) for i, b in at for k in range(song.beats)])
-    part(2, second, 94, 85, [(b + k / 2, 0.4, chord[i][k % 3] + 12, 66) for i, b in at for k in range(2 * song.beats)])
+    part(
+        2,
+        second,
+        94,
+        85,
+        [(b + k / 2, 0.4, chord[i][k % 3] + 12, 66) for i, b in at for k in range(2 * song.beats)],
+    )
     drums = [(b + k / 2, 0.2, 42, 68) for _, b in at for k in range(2 * song.beats)]
-    drums += [(b, 0.2, 36, 112) for _, b in at] + [(b + k, 0.2, 38, 92) for _, b in at for k in range(1, song.beats)]
+    drums += [(b, 0.2, 36, 112) for _, b in at] + [
+        (b + k, 0.2, 38, 92) for _, b in at for k in range(1, song.beats)
+    ]
     part(9, 0, 64, 100, drums)
 
     midi.save(folder / "band.mid")
     wave = folder / "band.wav"
-    command = ["fluidsynth", "-ni", "-q", "-r", str(RATE), "-g", "0.7", "-F", wave, SOUNDFONT, folder / "band.mid"]
+    command = [
+        "fluidsynth",
+        "-ni",
+        "-q",
+        "-r",
+        str(RATE),
+        "-g",
+        "0.7",
+        "-F",
+        wave,
+        SOUNDFONT,
+        folder / "band.mid",
+    ]
     subprocess.run(command, check=True, capture_output=True)
     band = decode(wave.read_bytes())
     return band / np.abs(band).max()
@@ -188,7 +224,9 @@ def render(song: Song) -> dict[str, Any]:
     backing *= 0.1 / np.sqrt(np.mean(backing**2))
     scale = 0.9 / np.abs(sung + backing).max()
     for part, samples in (("vocals", sung[:, :1]), ("backing", backing)):
-        soundfile.write(HERE / f"{song.key}.{part}.ogg", samples * scale, RATE, format="OGG", subtype="VORBIS")
+        soundfile.write(
+            HERE / f"{song.key}.{part}.ogg", samples * scale, RATE, format="OGG", subtype="VORBIS"
+        )
     name = uuid.uuid5(uuid.NAMESPACE_URL, f"vocalsep-sandbox/{song.key}")
     return {
         "key": song.key,
@@ -201,4 +239,6 @@ def render(song: Song) -> dict[str, Any]:
 
 if __name__ == "__main__":
     rows = [render(song) for song in SONGS]
-    (HERE / "catalogue.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (HERE / "catalogue.json").write_text(
+        json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )

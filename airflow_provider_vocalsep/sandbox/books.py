@@ -1,0 +1,238 @@
+"""The sandbox's accounts: every submit, charge, poll, callback and download, in SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS account (id INTEGER PRIMARY KEY CHECK (id = 1), credits REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS task (
+    vendor_task_id TEXT PRIMARY KEY, source TEXT NOT NULL, task_id TEXT, audio_id TEXT, audio_url TEXT,
+    type TEXT NOT NULL, stem_name TEXT, callback_url TEXT NOT NULL, status TEXT NOT NULL,
+    created_ms INTEGER NOT NULL, completed_ms INTEGER, error_code INTEGER, error_message TEXT,
+    charged REAL NOT NULL, refunded REAL NOT NULL DEFAULT 0, polls INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE IF NOT EXISTS stem (
+    vendor_task_id TEXT NOT NULL REFERENCES task, name TEXT NOT NULL, stem_id TEXT NOT NULL, file_name TEXT NOT NULL,
+    path TEXT NOT NULL, duration REAL NOT NULL, downloads INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (vendor_task_id, name)
+);
+CREATE INDEX IF NOT EXISTS stem_file ON stem (file_name);
+CREATE TABLE IF NOT EXISTS callback (
+    at_ms INTEGER NOT NULL, vendor_task_id TEXT NOT NULL, attempt INTEGER NOT NULL, url TEXT NOT NULL,
+    status INTEGER, outcome TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS refusal (at_ms INTEGER NOT NULL, code INTEGER NOT NULL, source TEXT);
+CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+"""
+
+
+def now_ms() -> int:
+    """Return the time in epoch milliseconds, as the vendor's records have it."""
+    return int(time.time() * 1000)
+
+
+class Books:
+    """
+    The accounts. Safe to use from several threads.
+
+    :param folder: Where they are kept; in memory without one.
+    :param credits: Balance of a new account.
+    """
+
+    def __init__(self, folder: Path | None, credits: float) -> None:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(
+            folder / "books.sqlite" if folder else ":memory:", check_same_thread=False, isolation_level=None
+        )
+        self._db.row_factory = sqlite3.Row
+        self._db.executescript(_SCHEMA)
+        self._run("INSERT OR IGNORE INTO account VALUES (1, ?)", credits)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    @property
+    def credits(self) -> float:
+        """The balance."""
+        return float(self._rows("SELECT credits FROM account")[0]["credits"])
+
+    def accept(self, request: dict[str, Any], price: float) -> str | None:
+        """
+        Charge for a submit and open its task.
+
+        :param request: The submit's body.
+        :param price: What it costs.
+        :return: The new task's id; ``None`` when the balance does not cover it.
+        """
+        with self._lock:
+            if self.credits < price:
+                return None
+            vendor_task_id = uuid.uuid4().hex
+            self._run("UPDATE account SET credits = credits - ?", price)
+            self._run(
+                "INSERT INTO task (vendor_task_id, source, task_id, audio_id, audio_url, type, stem_name, callback_url,"
+                " status, created_ms, charged) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'PENDING', ?, ?)",
+                vendor_task_id, source_of(request), request.get("taskId"), request.get("audioId"),
+                request.get("audioUrl"), request["type"], request.get("stemName"), request["callBackUrl"], now_ms(), price,
+            )  # fmt: skip
+            return vendor_task_id
+
+    def refuse(self, code: int, request: dict[str, Any]) -> None:
+        """Write a refused submit down."""
+        self._run("INSERT INTO refusal VALUES (?, ?, ?)", now_ms(), code, source_of(request))
+
+    def finish(self, vendor_task_id: str, stems: list[dict[str, Any]]) -> None:
+        """Write the stems of a task down and end it well."""
+        with self._lock:
+            for stem in stems:
+                self._run(
+                    "INSERT OR REPLACE INTO stem VALUES (?, ?, ?, ?, ?, ?, 0)",
+                    vendor_task_id, stem["name"], stem["stem_id"], stem["file_name"], stem["path"], stem["duration"],
+                )  # fmt: skip
+            self._run(
+                "UPDATE task SET status = 'SUCCESS', completed_ms = ? WHERE vendor_task_id = ?",
+                now_ms(),
+                vendor_task_id,
+            )
+
+    def fail(self, vendor_task_id: str, status: str, code: int, message: str, *, refund: bool) -> None:
+        """End a task badly."""
+        with self._lock:
+            self._run(
+                "UPDATE task SET status = ?, error_code = ?, error_message = ?, completed_ms = ?"
+                " WHERE vendor_task_id = ?",
+                status, code, message, now_ms(), vendor_task_id,
+            )  # fmt: skip
+            if refund:
+                self._run("UPDATE task SET refunded = charged WHERE vendor_task_id = ?", vendor_task_id)
+                self._run(
+                    "UPDATE account SET credits = credits + (SELECT charged FROM task WHERE vendor_task_id = ?)",
+                    vendor_task_id,
+                )
+
+    def callback_gave_up(self, vendor_task_id: str) -> None:
+        """Mark a finished task whose callback could not be delivered."""
+        self._run(
+            "UPDATE task SET status = 'CALLBACK_EXCEPTION' WHERE vendor_task_id = ? AND status = 'SUCCESS'",
+            vendor_task_id,
+        )
+
+    def wrote_callback(
+        self, vendor_task_id: str, attempt: int, url: str, status: int | None, outcome: str
+    ) -> None:
+        """Write one delivery down."""
+        self._run(
+            "INSERT INTO callback VALUES (?, ?, ?, ?, ?, ?)",
+            now_ms(),
+            vendor_task_id,
+            attempt,
+            url,
+            status,
+            outcome,
+        )
+
+    def polled(self, vendor_task_id: str) -> None:
+        """Count one read of a record."""
+        self._run("UPDATE task SET polls = polls + 1 WHERE vendor_task_id = ?", vendor_task_id)
+        self.count("polls")
+
+    def downloaded(self, file_name: str) -> None:
+        """Count one download of a stem."""
+        self._run("UPDATE stem SET downloads = downloads + 1 WHERE file_name = ?", file_name)
+
+    def count(self, name: str) -> None:
+        """Count something that belongs to no task."""
+        self._run(
+            "INSERT INTO counter VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1", name
+        )
+
+    def task(self, vendor_task_id: str) -> dict[str, Any] | None:
+        """Return a task's row."""
+        rows = self._rows("SELECT * FROM task WHERE vendor_task_id = ?", vendor_task_id)
+        return rows[0] if rows else None
+
+    def stems(self, vendor_task_id: str) -> list[dict[str, Any]]:
+        """Return a task's stems."""
+        return self._rows("SELECT * FROM stem WHERE vendor_task_id = ? ORDER BY name", vendor_task_id)
+
+    def stem(self, file_name: str) -> dict[str, Any] | None:
+        """Return the stem of a file, with the time its task ended."""
+        rows = self._rows(
+            "SELECT stem.*, task.completed_ms, task.source, task.task_id, task.audio_id, task.audio_url FROM stem JOIN task USING (vendor_task_id)"
+            " WHERE file_name = ?",
+            file_name,
+        )
+        return rows[0] if rows else None
+
+    def unfinished(self) -> list[str]:
+        """Return the tasks that a restart has to take up again."""
+        rows = self._rows("SELECT vendor_task_id FROM task WHERE status = 'PENDING' ORDER BY created_ms")
+        return [row["vendor_task_id"] for row in rows]
+
+    def totals(self) -> dict[str, Any]:
+        """Return the sums: submits, charges, credits, polls, callbacks, downloads, refusals by code."""
+        with self._lock:
+            task = self._rows(
+                "SELECT count(*) AS submits, coalesce(sum(charged), 0) AS credits_charged,"
+                " coalesce(sum(refunded), 0) AS credits_refunded, coalesce(sum(refunded > 0), 0) AS refunds FROM task"
+            )[0]
+            counters = {row["name"]: row["value"] for row in self._rows("SELECT * FROM counter")}
+            refused = self._rows("SELECT code, count(*) AS n FROM refusal GROUP BY code")
+            return {
+                "credits": self.credits,
+                **task,
+                "charges": task["submits"],
+                "polls": counters.get("polls", 0),
+                "callbacks": self._rows(
+                    "SELECT count(*) AS n FROM callback WHERE outcome != 'not attempted'"
+                )[0]["n"],
+                "downloads": self._rows("SELECT coalesce(sum(downloads), 0) AS n FROM stem")[0]["n"],
+                "refusals": {str(row["code"]): row["n"] for row in refused},
+                "counters": counters,
+            }
+
+    def report(self) -> dict[str, Any]:
+        """Return everything: totals, one row a task with its callbacks and stems, and sums by track."""
+        with self._lock:
+            tasks = self._rows("SELECT * FROM task ORDER BY created_ms")
+            callbacks = self._rows("SELECT * FROM callback ORDER BY at_ms")
+            stems = self._rows("SELECT vendor_task_id, name, file_name, duration, downloads FROM stem")
+            totals = self.totals()
+        by_track: dict[str, dict[str, Any]] = {}
+        for task in tasks:
+            mine = task["vendor_task_id"]
+            task["callbacks"] = [c for c in callbacks if c["vendor_task_id"] == mine]
+            task["stems"] = [s for s in stems if s["vendor_task_id"] == mine]
+            track = by_track.setdefault(
+                task["source"], {"submits": 0, "charged": 0.0, "refunded": 0.0, "polls": 0}
+            )
+            track["submits"] += 1
+            for column in ("charged", "refunded", "polls"):
+                track[column] += task[column]
+        return {**totals, "tracks": by_track, "tasks": tasks}
+
+    def _run(self, sql: str, *values: Any) -> None:
+        with self._lock:
+            self._db.execute(sql, values)
+
+    def _rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
+        with self._lock:
+            return [dict(row) for row in self._db.execute(sql, values)]
+
+
+def source_of(request: dict[str, Any]) -> str:
+    """Name the audio of a submit: ``taskId/audioId``, or the address of an own file without its signature."""
+    url = request.get("audioUrl")
+    return str(url).split("?", 1)[0] if url else f"{request.get('taskId')}/{request.get('audioId')}"
