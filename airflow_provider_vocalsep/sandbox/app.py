@@ -128,43 +128,13 @@ def _add_vendor_routes(app: FastAPI, vendor: Vendor) -> None:
             body = None
         if not isinstance(body, dict):
             return _answer(contract.error(400, "The request body is not valid JSON."))
-        track = {
-            "audio_id": body.get("audioId"),
-            "task_id": body.get("taskId"),
-            "audio_url": body.get("audioUrl"),
-        }
-        fault = vendor.faults.strike("submit", track)
-        if fault is not None and fault.kind not in ("accept_then_drop", "slow"):
-            return _trouble(fault)
-        answer = vendor.submit(body)
-        if answer["code"] == 200:
-            vendor_task_id = answer["data"]["taskId"]
-            if vendor.faults.strike("callback", track, kinds=("early",)):
-                vendor.worker.call_back_now(vendor_task_id)
-                await asyncio.sleep(0.2)
-            vendor.worker.start(vendor_task_id)
-        if fault is not None and fault.kind == "accept_then_drop":
-            await cut(request.scope)
-        elif fault is not None:
-            await asyncio.sleep(fault.seconds)
-        return _answer(answer)
+        return await _generate(vendor, body, request)
 
     @app.get("/api/v1/vocal-removal/record-info")
     async def record_info(request: Request, taskId: str = "") -> Response:
         if (refusal := refused(request)) is not None:
             return refusal
-        fault = vendor.faults.strike("read", vendor.books.task(taskId) or {"vendor_task_id": taskId})
-        if fault is not None and fault.kind in ("html", "truncated", "code", "http_429"):
-            vendor.books.polled(taskId)
-            return _trouble(fault)
-        data = vendor.record(taskId)
-        if fault is not None and fault.kind == "slow":
-            await asyncio.sleep(fault.seconds)
-        if fault is not None and fault.kind == "null":
-            data = None
-        if data is not None and fault is not None and fault.kind == "no_urls":
-            data["response"] = {"id": None, "originUrl": None, "originData": None}
-        return _answer(contract.success(data))
+        return await _record_info(vendor, taskId)
 
     @app.get(vendor.voice.credit_path)
     async def credit(request: Request) -> Response:
@@ -172,6 +142,47 @@ def _add_vendor_routes(app: FastAPI, vendor: Vendor) -> None:
             return refusal
         balance = vendor.books.credits
         return _answer(contract.success(balance if vendor.options.dialect == "kie" else int(balance)))
+
+
+async def _generate(vendor: Vendor, body: dict[str, Any], request: Request) -> Response:
+    track = {
+        "audio_id": body.get("audioId"),
+        "task_id": body.get("taskId"),
+        "audio_url": body.get("audioUrl"),
+    }
+    fault = vendor.faults.strike("submit", track)
+    if fault is not None and fault.kind not in ("accept_then_drop", "slow"):
+        return _trouble(fault)
+    answer = vendor.submit(body)
+    if answer["code"] == 200:
+        vendor_task_id = answer["data"]["taskId"]
+        if vendor.faults.strike("callback", track, kinds=("early",)):
+            vendor.worker.call_back_now(vendor_task_id)
+            await asyncio.sleep(0.2)
+        vendor.worker.start(vendor_task_id)
+    if fault is not None and fault.kind == "accept_then_drop":
+        await cut(request.scope)
+    elif fault is not None:
+        await asyncio.sleep(fault.seconds)
+    return _answer(answer)
+
+
+async def _record_info(vendor: Vendor, vendor_task_id: str) -> Response:
+    fault = vendor.faults.strike(
+        "read", vendor.books.task(vendor_task_id) or {"vendor_task_id": vendor_task_id}
+    )
+    kind = fault.kind if fault is not None else None
+    if fault is not None and kind in ("html", "truncated", "code", "http_429"):
+        vendor.books.polled(vendor_task_id)
+        return _trouble(fault)
+    data = vendor.record(vendor_task_id)
+    if fault is not None and kind == "slow":
+        await asyncio.sleep(fault.seconds)
+    if kind == "null":
+        data = None
+    if data is not None and kind == "no_urls":
+        data["response"] = {"id": None, "originUrl": None, "originData": None}
+    return _answer(contract.success(data))
 
 
 def _add_download_route(app: FastAPI, vendor: Vendor) -> None:
@@ -191,7 +202,8 @@ def _add_download_route(app: FastAPI, vendor: Vendor) -> None:
         if instead is not None:
             return instead
         vendor.books.downloaded(file_name)
-        return StemResponse(Path(row["path"]).read_bytes(), request.headers, fault)
+        data = await asyncio.to_thread(Path(row["path"]).read_bytes)
+        return StemResponse(data, request.headers, fault)
 
 
 def _add_sandbox_routes(app: FastAPI, vendor: Vendor) -> None:

@@ -164,7 +164,7 @@ def _main(port_file: str) -> None:
     for name in ("state_dir", "cache_dir"):
         settings[name] = Path(settings[name]) if settings[name] else None
     settings["faults"] = tuple(settings["faults"])
-    serve(SandboxOptions(**settings), lambda url: Path(port_file).write_text(url))  # type: ignore[arg-type, return-value]
+    serve(SandboxOptions(**settings), lambda url: Path(port_file).write_text(url))  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

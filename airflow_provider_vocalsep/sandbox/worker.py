@@ -62,7 +62,7 @@ class Worker:
         self.voice = voice
         self.base_url = ""
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="separation")
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[object]] = set()
         self._session: aiohttp.ClientSession | None = None
 
     def start(self, vendor_task_id: str) -> None:
@@ -90,7 +90,7 @@ class Worker:
             for stem in self.books.stems(task["vendor_task_id"])
         ]
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
         running = asyncio.get_running_loop().create_task(work)
         self._running.add(running)
         running.add_done_callback(self._running.discard)

@@ -136,7 +136,7 @@ def build_model(tensors: dict[str, Any]) -> Any:
     graph = _Graph(tensors)
     for instrument in ("vocals", "accompaniment"):
         graph.unet(instrument)
-    shape = ["n", 2, _FRAMES, _BINS]
+    shape: list[str | int | None] = ["n", 2, _FRAMES, _BINS]
     return helper.make_model(
         helper.make_graph(
             graph.nodes,

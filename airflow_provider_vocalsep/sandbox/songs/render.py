@@ -198,9 +198,9 @@ def play(song: Song, folder: Path) -> Any:
         "-g",
         "0.7",
         "-F",
-        wave,
+        str(wave),
         SOUNDFONT,
-        folder / "band.mid",
+        str(folder / "band.mid"),
     ]
     subprocess.run(command, check=True, capture_output=True)
     band = decode(wave.read_bytes())
@@ -209,8 +209,8 @@ def play(song: Song, folder: Path) -> Any:
 
 def render(song: Song) -> dict[str, Any]:
     """Write the two files of a song and return its row of the catalogue."""
-    with tempfile.TemporaryDirectory() as name:
-        voice, band = sing(song, Path(name)), play(song, Path(name))
+    with tempfile.TemporaryDirectory() as folder:
+        voice, band = sing(song, Path(folder)), play(song, Path(folder))
     lead = int(LEAD_IN * RATE)
     length = len(voice) + 2 * lead
     sung = np.zeros((length, 2), "f4")
