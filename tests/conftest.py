@@ -21,12 +21,12 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from mypy_boto3_s3 import S3Client
 
-    from airflow_provider_vocalsep.demo.sandbox import SandboxServer
     from airflow_provider_vocalsep.demo.seaweed import SeaweedServer
+    from airflow_provider_vocalsep.sandbox.server import RunningSandbox
 
 BUCKET = "stems"
 
@@ -63,12 +63,20 @@ def s3(seaweed: SeaweedServer) -> S3Client:
 
 
 @pytest.fixture(scope="session")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxServer]:
-    """The local vendor in a process of its own."""
-    from airflow_provider_vocalsep.demo.sandbox import running_sandbox_process
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSandbox]:
+    """The local vendor in a process of its own; what it separates is kept for the next session."""
+    from airflow_provider_vocalsep.demo.sandbox import sandbox_service
 
-    with running_sandbox_process(tmp_path_factory.mktemp("sandbox"), port=None) as server:
-        yield server
+    cache = ROOT.parent / ".cache" / "sandbox"
+    with sandbox_service(tmp_path_factory.mktemp("sandbox"), port=None, cache_dir=cache) as running:
+        yield running
+
+
+@pytest.fixture
+def faulty(sandbox: SandboxServer) -> Iterator[Callable[..., str]]:
+    """Switch faults of the sandbox on, until the end of the test."""
+    yield sandbox.set_fault
+    sandbox.clear_faults()
 
 
 @pytest.fixture
