@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from tinytag import TinyTag
 
@@ -69,17 +69,7 @@ _CONTENT_TYPES = {
 AUDIO_EXTENSIONS = tuple(_CONTENT_TYPES)
 
 
-class Head(Protocol):
-    """The first bytes of a file: ``bytes``, ``bytearray`` or ``mmap``."""
-
-    def __getitem__(self, span: slice, /) -> bytes | bytearray:
-        """Return some of them."""
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-
-
-def inspect_audio(head: bytes | Head, size: int | None = None) -> AudioFacts:
+def inspect_audio(head: bytes | memoryview, size: int | None = None) -> AudioFacts:
     """
     Tell what a file is from its first bytes.
 
@@ -109,7 +99,7 @@ def inspect_audio(head: bytes | Head, size: int | None = None) -> AudioFacts:
     return AudioFacts(kind, _CONTENT_TYPES[kind], told)
 
 
-def looks_like_text(head: bytes | Head) -> bool:
+def looks_like_text(head: bytes | memoryview) -> bool:
     """Tell whether bytes are something that a person could read, such as an error message."""
     text = bytes(head[:1024]).decode("utf-8", "replace").strip()
     # One character may have been cut in two at the end.
@@ -166,7 +156,7 @@ class _Window(io.RawIOBase):
     file can be told from one that was read.
     """
 
-    def __init__(self, head: bytes | Head, size: int) -> None:
+    def __init__(self, head: bytes | memoryview, size: int) -> None:
         self._head = head
         self._size = max(size, len(head))
         self._position = 0

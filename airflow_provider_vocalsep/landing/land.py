@@ -145,7 +145,7 @@ class Lander:
             self.s3_client,
             place.bucket,
             place.manifest_key,
-            body,
+            memoryview(body),
             hashlib.sha256(body).hexdigest(),
             {**arguments, "ContentType": "application/json"},
         )

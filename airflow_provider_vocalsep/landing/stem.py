@@ -29,7 +29,6 @@ from airflow_provider_vocalsep.landing.storage import head, s3_errors
 from airflow_provider_vocalsep.landing.upload import MultipartUpload, Part, base64_of, put_object
 
 if TYPE_CHECKING:
-    import mmap
     import threading
     from collections.abc import Mapping
     from concurrent.futures import Executor
@@ -215,10 +214,10 @@ class _StemLanding:
         ):
             part.fill(download.read_into)
             if download.finished:
-                return self._send_whole(part.body, download.sha256)
+                return self._send_whole(part.bytes, download.sha256)
             return self._send_in_parts(download, part)
 
-    def _send_whole(self, body: bytes | mmap.mmap, digest: str) -> LandedStem | AbsentStem:
+    def _send_whole(self, body: memoryview, digest: str) -> LandedStem | AbsentStem:
         size = len(body)
         if size < LEAST_BYTES and not looks_like_text(body):
             what = f"holds only {size} bytes" if size else "is empty"
@@ -245,7 +244,7 @@ class _StemLanding:
         return found.get("ETag", "").strip('"') or None, stored
 
     def _send_in_parts(self, download: Download, first: Part) -> LandedStem:
-        facts = inspect_audio(first.body, download.total)
+        facts = inspect_audio(first.bytes, download.total)
         if download.total is None:
             facts = replace(facts, duration_seconds=None)
         self._check_duration(facts)

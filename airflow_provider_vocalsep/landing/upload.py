@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import logging
 import mmap
+import os
 from collections import deque
 from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, cast
@@ -30,6 +32,9 @@ PART_SIZE = 8 * 1024 * 1024
 #: Parts that one lander has in memory at a time: 64 MiB, however many stems it moves.
 MAX_PARTS = 8
 
+#: Bytes that are copied at a time; small enough for the allocator to use the same memory again and again.
+_PIECE = 64 * 1024
+
 #: Parts of one stem that are under way to the bucket at a time, while the next one is filled.
 _UNDER_WAY = 3
 
@@ -46,10 +51,10 @@ class Part:
     """
 
     def __init__(self, permits: threading.Semaphore) -> None:
-        self.body: bytes | mmap.mmap = b""
-        self._permits = permits
-        self._released = False
         permits.acquire()
+        self._permits: threading.Semaphore | None = permits
+        self._room: mmap.mmap | None = None
+        self.bytes = memoryview(b"")
 
     def __enter__(self) -> Part:
         return self
@@ -63,25 +68,61 @@ class Part:
 
         :param read_into: Fills a buffer with as many bytes as asked for, or with all that are left.
         """
-        room = mmap.mmap(-1, PART_SIZE)
-        try:
-            size = read_into(room, PART_SIZE)
-            self.body = room if size == PART_SIZE else room[:size]
-        finally:
-            if self.body is not room:
-                room.close()
+        self._room = mmap.mmap(-1, PART_SIZE)
+        size = read_into(self._room, PART_SIZE)
+        self.bytes = memoryview(self._room)[:size]
 
     def release(self) -> None:
         """Let go of the bytes. Doing it again does nothing."""
-        if not self._released:
-            self._released = True
-            if isinstance(self.body, mmap.mmap):
-                self.body.close()
-            self._permits.release()
+        if self._permits is None:
+            return
+        self.bytes.release()
+        if self._room is not None:
+            self._room.close()
+        permits, self._permits = self._permits, None
+        permits.release()
+
+
+class _Body(io.RawIOBase):
+    """
+    Bytes as a file that is read in small pieces.
+
+    botocore would read a large file a megabyte at a time and boto3 takes no memory view; neither fits a promise of
+    constant memory.
+    """
+
+    def __init__(self, content: memoryview) -> None:
+        self._content = content
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: len(self._content)}[whence]
+        self._position = base + offset
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """Read at most a small piece of what is asked for, as a raw file may; ``b""`` only at the end."""
+        end = len(self._content) if size < 0 else self._position + min(size, _PIECE)
+        piece = bytes(self._content[self._position : end])
+        self._position += len(piece)
+        return piece
+
+
+def _as_file(content: memoryview) -> IO[bytes]:
+    return cast("IO[bytes]", _Body(content))
 
 
 def put_object(
-    client: S3Client, bucket: str, key: str, body: bytes | mmap.mmap, sha256: str, extra: Mapping[str, Any]
+    client: S3Client, bucket: str, key: str, body: memoryview, sha256: str, extra: Mapping[str, Any]
 ) -> tuple[str | None, str | None]:
     """
     Send an object in one piece. The store refuses it unless it received exactly these bytes.
@@ -92,7 +133,7 @@ def put_object(
     """
     with s3_errors(bucket, key, "write"):
         answer = client.put_object(
-            Bucket=bucket, Key=key, Body=_as_body(body), ChecksumSHA256=base64_of(sha256), **extra
+            Bucket=bucket, Key=key, Body=_as_file(body), ChecksumSHA256=base64_of(sha256), **extra
         )
     return answer.get("ETag", "").strip('"') or None, answer.get("ChecksumSHA256")
 
@@ -179,13 +220,13 @@ class MultipartUpload:
 
     def _send(self, part: Part, number: int) -> CompletedPartTypeDef:
         with part, s3_errors(self.bucket, self.key, "write"):
-            checksum = base64_of(hashlib.sha256(part.body).hexdigest())
+            checksum = base64_of(hashlib.sha256(part.bytes).hexdigest())
             answer = self.client.upload_part(
                 Bucket=self.bucket,
                 Key=self.key,
                 UploadId=self._upload_id or "",
                 PartNumber=number,
-                Body=_as_body(part.body),
+                Body=_as_file(part.bytes),
                 ChecksumSHA256=checksum,
             )
         return {"ETag": answer["ETag"], "PartNumber": number, "ChecksumSHA256": checksum}
@@ -207,11 +248,6 @@ def abort_upload(client: S3Client, bucket: str, key: str, upload_id: str) -> Non
             key,
             e,
         )
-
-
-def _as_body(body: bytes | mmap.mmap) -> bytes | IO[bytes]:
-    """Say what boto3's stubs do not know: a memory map is a file."""
-    return cast("bytes | IO[bytes]", body)
 
 
 def base64_of(digest: str) -> str:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import mmap
 import struct
 
 import pytest
@@ -62,11 +61,9 @@ class TestAudio:
         assert facts.format == "mp3"
         assert facts.duration_seconds == pytest.approx(10.0, abs=0.1)
 
-    def test_may_lie_in_a_memory_map(self) -> None:
+    def test_may_be_looked_at_where_it_lies(self) -> None:
         sound = mp3(5.0)
-        with mmap.mmap(-1, len(sound)) as room:
-            room[:] = sound
-            assert inspect_audio(room) == inspect_audio(sound)
+        assert inspect_audio(memoryview(sound)) == inspect_audio(sound)
 
 
 class TestTheBeginningOfAudio:
