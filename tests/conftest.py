@@ -68,12 +68,14 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSandbox
     from airflow_provider_vocalsep.demo.sandbox import sandbox_service
 
     cache = ROOT.parent / ".cache" / "sandbox"
-    with sandbox_service(tmp_path_factory.mktemp("sandbox"), port=None, cache_dir=cache) as running:
+    quick = ["--task-seconds", "0.5", "--submit-rate", "1000/1s", "--credits", "1000000"]
+    folder = tmp_path_factory.mktemp("sandbox")
+    with sandbox_service(folder, port=None, cache_dir=cache, options=quick) as running:
         yield running
 
 
 @pytest.fixture
-def faulty(sandbox: SandboxServer) -> Iterator[Callable[..., str]]:
+def faulty(sandbox: RunningSandbox) -> Iterator[Callable[..., str]]:
     """Switch faults of the sandbox on, until the end of the test."""
     yield sandbox.set_fault
     sandbox.clear_faults()
