@@ -111,6 +111,10 @@ def _defaults(
         "api_auth": {"jwt_secret": kept_secret(home / "jwt-secret", lambda: secrets.token_urlsafe(64))},
         # The default of a second is for installations that idle; here somebody watches.
         "scheduler": {"scheduler_idle_sleep_time": "0.3"},
+        # A task's supervisor may notice its end this much later (Airflow 3.3.2, supervisor.py,
+        # _monitor_subprocess). If a deferred task is resumed and queued within that time, the scheduler takes
+        # the late report for a lost task and retries it; with the default of 5 s a quick sandbox gets there.
+        "workers": {"min_heartbeat_interval": "1"},
         "dag_processor": {
             "dag_bundle_config_list": json.dumps(bundles),
             "refresh_interval": "5",

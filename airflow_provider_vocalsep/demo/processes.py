@@ -68,11 +68,11 @@ class Service:
         self.stop()
 
     @property
-    def pid(self) -> int:
-        """Process id of the running service."""
+    def process(self) -> subprocess.Popen[bytes]:
+        """The process of a started service."""
         if self._process is None:
             raise ServiceError(f"{self.name} was not started.")
-        return self._process.pid
+        return self._process
 
     @property
     def running(self) -> bool:
@@ -142,7 +142,7 @@ def stop_services(services: Sequence[Service], how: signal.Signals = signal.SIGT
     grace = max((service.grace for service in started), default=0.0)
     # Listed before the signal: Airflow gives each task a process group of its own, and orphans lose their
     # tie to us.
-    family = [member for service in started for member in _family(service.pid)]
+    family = [member for service in started for member in _family(service.process.pid)]
     _signal(family, how)
     _, left = psutil.wait_procs(family, timeout=grace)
     _signal(left, signal.SIGKILL)

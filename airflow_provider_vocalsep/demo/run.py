@@ -15,13 +15,15 @@ from airflow_provider_vocalsep.demo.airflow_stack import AirflowStack, running_a
 from airflow_provider_vocalsep.demo.display import Display, stems_table
 from airflow_provider_vocalsep.demo.processes import ServiceError
 from airflow_provider_vocalsep.demo.report import Books, build_report, catalogue_file, landed_manifests
-from airflow_provider_vocalsep.demo.sandbox import SandboxServer, running_sandbox_process
+from airflow_provider_vocalsep.demo.sandbox import sandbox_connection, sandbox_service
 from airflow_provider_vocalsep.demo.seaweed import SeaweedServer, running_seaweed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rich.console import Console
+
+    from airflow_provider_vocalsep.sandbox.server import RunningSandbox
 
 DAG_ID = "separate_catalogue"
 BUCKET = "stems"
@@ -69,7 +71,7 @@ class Demo:
             )
             display.say(f"S3 server at {seaweed.endpoint_url}")
             sandbox = running.enter_context(
-                running_sandbox_process(self.home / "sandbox", log_path=logs / "sandbox.log")
+                sandbox_service(self.home / "sandbox", log_path=logs / "sandbox.log")
             )
             display.say(f"Sandbox, the local vendor, at {sandbox.url}")
             display.say("Starting Airflow ...")
@@ -77,7 +79,10 @@ class Demo:
                 running_airflow(
                     self.home / "airflow",
                     dags_folders=[dags_folder()],
-                    connections={"vocalsep_default": sandbox.connection, "aws_default": seaweed.connection},
+                    connections={
+                        "vocalsep_default": sandbox_connection(sandbox),
+                        "aws_default": seaweed.connection,
+                    },
                     log_dir=logs,
                 )
             )
@@ -93,7 +98,7 @@ class Demo:
     def _separate(
         self,
         display: Display,
-        sandbox: SandboxServer,
+        sandbox: RunningSandbox,
         seaweed: SeaweedServer,
         airflow: AirflowStack,
         started: float,

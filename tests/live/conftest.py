@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_vocalsep.demo.airflow_stack import AirflowStack, running_airflow
+from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_provider_vocalsep.demo.sandbox import SandboxServer
     from airflow_provider_vocalsep.demo.seaweed import SeaweedServer
+    from airflow_provider_vocalsep.sandbox.server import RunningSandbox
 
 HERE = Path(__file__).parent
 DAGS_FOLDERS = [HERE.parents[1] / "dags", HERE / "dags"]
@@ -49,13 +50,13 @@ class DagRun:
 
 @pytest.fixture(scope="session")
 def airflow(
-    tmp_path_factory: pytest.TempPathFactory, sandbox: SandboxServer, seaweed: SeaweedServer
+    tmp_path_factory: pytest.TempPathFactory, sandbox: RunningSandbox, seaweed: SeaweedServer
 ) -> Iterator[AirflowStack]:
     """A running Airflow with our DAGs and those of the tests."""
     with running_airflow(
         tmp_path_factory.mktemp("airflow"),
         dags_folders=DAGS_FOLDERS,
-        connections={"vocalsep_default": sandbox.connection, "aws_default": seaweed.connection},
+        connections={"vocalsep_default": sandbox_connection(sandbox), "aws_default": seaweed.connection},
         port=None,
     ) as stack:
         yield stack

@@ -67,13 +67,13 @@ class TestService:
 
     def test_can_be_killed_and_started_again(self, service):
         running = service("import time; time.sleep(60)").start()
-        first = running.pid
+        first = running.process.pid
         running.kill()
 
         assert not alive(first)
         with running:
             assert running.running
-            assert running.pid != first
+            assert running.process.pid != first
 
     def test_ends_when_its_parent_is_killed(self, tmp_path):
         log = tmp_path / "child.log"
