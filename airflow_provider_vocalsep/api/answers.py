@@ -7,13 +7,10 @@ code. Nothing is ever decided by ``msg``: it comes in several languages.
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_vocalsep.api.codes import Occasion, classify
+from airflow_provider_vocalsep.api.codes import SUCCESS, Occasion, classify, classify_status
 from airflow_provider_vocalsep.api.errors import (
     OutOfCreditsError,
     SubmitOutcomeUnknownError,
@@ -21,6 +18,7 @@ from airflow_provider_vocalsep.api.errors import (
     VendorError,
     Verdict,
 )
+from airflow_provider_vocalsep.api.fields import read_id, read_integer, read_object, read_text, read_time
 from airflow_provider_vocalsep.api.links import stems_of
 from airflow_provider_vocalsep.api.models import SeparationTask
 from airflow_provider_vocalsep.api.vocabulary import TaskStatus
@@ -28,15 +26,24 @@ from airflow_provider_vocalsep.api.vocabulary import TaskStatus
 if TYPE_CHECKING:
     from airflow_provider_vocalsep.api.dialects import Dialect
 
-#: ``0`` is not documented; clients in the field accept it beside 200.
-_SUCCESS = (0, 200)
-
+#: What to do about a refusal, by its code.
 _REMEDIES = {
+    400: "Check the track's ids and the separation type.",
     401: "Check the API key in the connection's password field.",
+    403: "Check the key's list of allowed addresses in the vendor's dashboard.",
     404: "Check the connection's host and dialect.",
+    409: "The vendor has this one already: look the task up there instead of submitting it again.",
     422: "Check the track's ids: the vendor has no such record, or a field is missing.",
-    433: "The key's own spending cap is reached; raise it in the vendor's dashboard.",
-    455: "The vendor is under maintenance; it is tried again later.",
+    433: "The key's own spending cap is reached: raise it in the vendor's dashboard.",
+    451: "Check that the vendor can download the track's audio_url.",
+    455: "The vendor is under maintenance: try again in some minutes.",
+}
+
+#: The same for codes that have no remedy of their own.
+_REMEDIES_BY_VERDICT = {
+    Verdict.WAIT: "Too many calls at once: try again a little later.",
+    Verdict.RETRY: "This may pass: the same read may work a little later.",
+    Verdict.FATAL: "The same call will be refused again: check the connection's host and dialect.",
 }
 
 
@@ -53,22 +60,25 @@ def parse_submit(status: int, body: bytes, dialect: Dialect, *, retry_after: flo
     :raises VendorError: refused; nothing was created or charged.
     :raises SubmitOutcomeUnknownError: it cannot be told from this answer whether the task was created and charged.
     """
-    answer = _json_object(body)
-    code = _code(answer) if answer else None
-    if code in _SUCCESS:
-        data = answer.get("data") if answer else None
-        task_id = data.get("taskId") or data.get("task_id") if isinstance(data, dict) else None
-        if isinstance(task_id, str) and task_id:
-            return task_id
-        raise _doubt(f"says success and names no task: {_excerpt(body)}")
+    answer = read_object(body) or {}
+    code = read_integer(answer.get("code"))
+    if code in SUCCESS:
+        data = answer.get("data")
+        task_id = _task_id(data) if isinstance(data, dict) else None
+        if task_id is None:
+            raise _doubt(f"says success and names no task: {_excerpt(body)}")
+        return task_id
     if code is None:
-        if 300 <= status < 500:  # a proxy's or a router's refusal: the vendor's application never saw it
-            raise _refusal(status, "", dialect, Occasion.SUBMIT, retry_after, f"HTTP {status}")
+        verdict = classify_status(status)
+        if 300 <= status < 500 and verdict is not Verdict.RETRY:
+            # Turned away by a proxy or a router: the vendor's application never saw it.
+            raise _refusal(status, f"HTTP {status}", "", verdict, dialect, retry_after)
         raise _doubt(f"cannot be read (HTTP {status}): {_excerpt(body)}")
-    if classify(code, dialect, Occasion.SUBMIT) is Verdict.RETRY:
+    verdict, said = classify(code, dialect, Occasion.SUBMIT), _words(answer)
+    if verdict is Verdict.RETRY or not 400 <= code < 600:
         # A server error after the task was made looks just like one before it.
-        raise _doubt(f"is a server error, code {code}: {_message(answer)!r}")
-    raise _refusal(code, _message(answer), dialect, Occasion.SUBMIT, retry_after)
+        raise _doubt(f"is code {code} ({said!r}), which does not say whether a task was made")
+    raise _refusal(code, f"code {code}", said, verdict, dialect, retry_after)
 
 
 def parse_record(
@@ -77,7 +87,12 @@ def parse_record(
     """
     Read a task's record.
 
-    :return: The record, ``None`` when the vendor does not know the task (``data: null``).
+    :param status: HTTP status.
+    :param body: HTTP body.
+    :param dialect: Whose answer it is.
+    :param retry_after: Seconds of the ``Retry-After`` header, if it was sent.
+    :return: The record, ``None`` when the vendor does not know the task, or not yet (``data: null``).
+    :raises OutOfCreditsError: refused for want of credits.
     :raises VendorError: the vendor refused.
     :raises UnreadableAnswerError: the answer is not a record.
     """
@@ -86,24 +101,25 @@ def parse_record(
         return None
     if not isinstance(data, dict):
         raise UnreadableAnswerError(f"The record is not an object: {_excerpt(body)}")
-    task_id = data.get("taskId") or data.get("task_id")
-    if not isinstance(task_id, str):
+    task_id = _task_id(data)
+    if task_id is None:
         raise UnreadableAnswerError(f"The record has no task id: {_excerpt(body)}")
     try:
         task_status = TaskStatus(data.get("successFlag"))
     except ValueError:
+        flag = repr(data.get("successFlag"))[:80]
         raise UnreadableAnswerError(
-            f"The record of task {task_id} has an unknown successFlag {data.get('successFlag')!r}."
+            f"The record of task {task_id} has an unknown successFlag {flag}."
         ) from None
     return SeparationTask(
         task_id=task_id,
         status=task_status,
         stems=stems_of(data.get("response")),
-        music_id=_text(data.get("musicId")),
-        created_at=parse_time(data.get("createTime")),
-        completed_at=parse_time(data.get("completeTime")),
+        music_id=read_id(data.get("musicId")),
+        created_at=read_time(data.get("createTime")),
+        completed_at=read_time(data.get("completeTime")),
         error_code=read_integer(data.get("errorCode")),
-        error_message=_text(data.get("errorMessage")),
+        error_message=read_text(data.get("errorMessage")),
         raw=data,
     )
 
@@ -112,7 +128,11 @@ def parse_credits(status: int, body: bytes, dialect: Dialect, *, retry_after: fl
     """
     Read the balance.
 
-    :return: Credits left.
+    :param status: HTTP status.
+    :param body: HTTP body.
+    :param dialect: Whose answer it is.
+    :param retry_after: Seconds of the ``Retry-After`` header, if it was sent.
+    :return: Credits left; kie counts in fractions.
     :raises VendorError: the vendor refused.
     :raises UnreadableAnswerError: the answer is not a number.
     """
@@ -128,61 +148,36 @@ def parse_credits(status: int, body: bytes, dialect: Dialect, *, retry_after: fl
     return balance
 
 
-def parse_time(value: Any) -> datetime | None:
-    """
-    Read a time in any of the forms that the vendor's pages show.
-
-    :param value: Epoch milliseconds as number or text, ISO 8601, or ``YYYY-MM-DD hh:mm:ss``.
-    :return: The time in UTC (a time without zone is taken as UTC); ``None`` when it is none of these.
-    """
-    try:
-        if isinstance(value, bool):
-            return None
-        if isinstance(value, int | float) or (
-            isinstance(value, str) and re.fullmatch(r"\d{9,16}", value.strip())
-        ):
-            return datetime.fromtimestamp(float(value) / 1000, tz=timezone.utc)
-        if isinstance(value, str):
-            # Python 3.10 does not know the "Z".
-            moment = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", value.strip()))
-            return moment.replace(tzinfo=moment.tzinfo or timezone.utc).astimezone(timezone.utc)
-    except (ValueError, OverflowError, OSError):
-        pass
-    return None
-
-
 def _data(status: int, body: bytes, dialect: Dialect, retry_after: float | None) -> Any:
-    answer = _json_object(body)
-    code = _code(answer) if answer else None
-    if answer is None or code is None:
-        if 400 <= status < 600:
-            raise _refusal(status, "", dialect, Occasion.READ, retry_after, f"HTTP {status}")
-        raise UnreadableAnswerError(f"The vendor's answer cannot be read (HTTP {status}): {_excerpt(body)}")
-    if code not in _SUCCESS:
-        raise _refusal(code, _message(answer), dialect, Occasion.READ, retry_after)
-    return answer.get("data")
+    answer = read_object(body) or {}
+    code = read_integer(answer.get("code"))
+    if code in SUCCESS:
+        return answer.get("data")
+    if code is not None:
+        verdict = classify(code, dialect, Occasion.READ)
+        raise _refusal(code, f"code {code}", _words(answer), verdict, dialect, retry_after)
+    if 400 <= status < 600:
+        raise _refusal(status, f"HTTP {status}", "", classify_status(status), dialect, retry_after)
+    raise UnreadableAnswerError(f"The vendor's answer cannot be read (HTTP {status}): {_excerpt(body)}")
 
 
 def _refusal(
-    code: int,
-    said: str,
-    dialect: Dialect,
-    occasion: Occasion,
-    retry_after: float | None,
-    shown: str | None = None,
+    code: int, shown: str, said: str, verdict: Verdict, dialect: Dialect, retry_after: float | None
 ) -> VendorError:
-    verdict = classify(code, dialect, occasion)
-    what = f"The vendor ({dialect.name}) refused with {shown or f'code {code}'}" + (
-        f": {said!r}." if said else "."
-    )
+    words = f": {said!r}." if said else "."
+    refused = f"The vendor ({dialect.name}) refused with {shown}{words}"
     if verdict is Verdict.OUT_OF_CREDITS:
         return OutOfCreditsError(
-            f"{what} The account is out of credits. Nothing was charged; top it up, then clear this Airflow task.",
+            f"{refused} The account is out of credits. Nothing was charged: top it up, then clear this Airflow task.",
             verdict=verdict, code=code, vendor_message=said, retry_after=retry_after,
         )  # fmt: skip
-    remedy = "" if verdict is Verdict.WAIT and code != 455 else _REMEDIES.get(code, "")
+    remedy = _REMEDIES.get(code) or _REMEDIES_BY_VERDICT.get(verdict, "")
     return VendorError(
-        f"{what} {remedy}".strip(), verdict=verdict, code=code, vendor_message=said, retry_after=retry_after
+        f"{refused} {remedy}".strip(),
+        verdict=verdict,
+        code=code,
+        vendor_message=said,
+        retry_after=retry_after,
     )
 
 
@@ -192,38 +187,12 @@ def _doubt(what: str) -> SubmitOutcomeUnknownError:
     )
 
 
-def _json_object(body: bytes) -> dict[str, Any] | None:
-    try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return answer if isinstance(answer, dict) else None
+def _task_id(data: dict[str, Any]) -> str | None:
+    return read_id(data.get("taskId")) or read_id(data.get("task_id"))
 
 
-def _code(answer: dict[str, Any]) -> int | None:
-    return read_integer(answer.get("code"))
-
-
-def read_integer(value: Any) -> int | None:
-    """Read an integer that may be written as text; ``None`` for anything else."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,9}", value.strip()):
-        return int(value)
-    return None
-
-
-def _message(answer: dict[str, Any] | None) -> str:
-    message = (answer or {}).get("msg")
-    return message[:500] if isinstance(message, str) else ""
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+def _words(answer: dict[str, Any]) -> str:
+    return read_text(answer.get("msg")) or ""
 
 
 def _excerpt(body: bytes) -> str:

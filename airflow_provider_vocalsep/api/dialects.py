@@ -16,24 +16,25 @@ from airflow_provider_vocalsep.api.errors import Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Codes that mean the same everywhere. 431-433, 505: kie; 451: the source could not be fetched; 455: maintenance.
+#: Codes that mean the same everywhere, from every edition of both vendors' pages: each of them leaves some out.
 _COMMON: dict[int, Verdict] = {
     200: Verdict.OK,
+    201: Verdict.WAIT,  # still running; documented for the sibling "recovery" only
     400: Verdict.FATAL,
     401: Verdict.FATAL,
-    402: Verdict.OUT_OF_CREDITS,
+    402: Verdict.OUT_OF_CREDITS,  # sunoapi: only on the cover pages
     404: Verdict.FATAL,
-    408: Verdict.RETRY,
-    409: Verdict.FATAL,
+    408: Verdict.RETRY,  # no result from upstream for ten minutes
+    409: Verdict.FATAL,  # the record exists already
     413: Verdict.FATAL,
     422: Verdict.FATAL,
-    433: Verdict.FATAL,
-    451: Verdict.FATAL,
-    455: Verdict.WAIT,
+    433: Verdict.FATAL,  # the key's own spending cap
+    451: Verdict.FATAL,  # the source could not be fetched
+    455: Verdict.WAIT,  # maintenance
     500: Verdict.RETRY,
-    501: Verdict.RETRY,
-    505: Verdict.FATAL,
-    531: Verdict.REFUNDED,
+    501: Verdict.RETRY,  # generation failed
+    505: Verdict.FATAL,  # feature disabled
+    531: Verdict.REFUNDED,  # failed, credits given back
 }
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from airflow_provider_vocalsep.api.fields import read_id, read_length
 from airflow_provider_vocalsep.api.models import StemLink
 from airflow_provider_vocalsep.api.requests import slug_of
 from airflow_provider_vocalsep.api.vocabulary import STEM_SPELLINGS, Stem
@@ -32,16 +32,19 @@ def stems_of(container: Any) -> tuple[StemLink, ...]:
     """
     if not isinstance(container, dict):
         return ()
-    details = list(_details(container))
     found: dict[str, StemLink] = {}
     for key, value in container.items():
         name = _name_of(key)
         if name is not None and (name not in found or found[name].url is None):
             found[name] = StemLink(name, url_of(value))
-    for detail in details:
-        known = found.get(detail.name)
-        url = known.url if known and known.url else detail.url
-        found[detail.name] = StemLink(detail.name, url, detail.audio_id, detail.duration)
+    by_url = {stem.url: name for name, stem in found.items() if stem.url}
+    for detail in _details(container):
+        # A group name that is not the documented one must not make a second stem of the same file.
+        name = (by_url.get(detail.url) if detail.url else None) or detail.name
+        if name:
+            known = found.get(name)
+            url = known.url if known and known.url else detail.url
+            found[name] = StemLink(name, url, detail.audio_id, detail.duration)
     return tuple(sorted(found.values(), key=lambda stem: _ORDER.get(stem.name, len(_ORDER))))
 
 
@@ -50,15 +53,18 @@ def url_of(value: Any) -> str | None:
     Read a link. ``""``, null and what is no ``http(s)`` address at all mean that there is none.
 
     The names of advanced stems carry literal spaces, which are percent-encoded here; what is encoded already stays.
+
+    :param value: What stands where a link should.
     """
     if not isinstance(value, str):
         return None
-    url = quote(value.strip(), safe="%/:=&?~#+!$,;'@()*[]")
+    lone_percents_encoded = re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", value.strip())
+    url = quote(lone_percents_encoded, safe="%/:=&?~#+!$,;'@()*[]", errors="replace")
     try:
         parts = urlsplit(url)
     except ValueError:
         return None
-    return url if parts.scheme in ("http", "https") and parts.netloc else None
+    return url if parts.scheme in ("http", "https") and parts.hostname else None
 
 
 def _name_of(key: str) -> str | None:
@@ -82,34 +88,26 @@ def _details(container: dict[str, Any]) -> Iterator[StemLink]:
             continue
         pair = [side for side in ("extract", "remove") if isinstance(item.get(side), dict)]
         if not pair:
-            yield from _detail(item, "")
+            yield _detail(item, "")
             continue
         # The two sides of an advanced separation may each be named after itself; both belong to one stem.
         group = next((g for side in pair if (g := _group_of(item[side]))), "stem")
         for side in pair:
-            yield from _detail({**item[side], "stem_type_group_name": group}, f"_{side}")
+            yield _detail({**item[side], "stem_type_group_name": group}, f"_{side}")
 
 
-def _detail(item: dict[str, Any], suffix: str) -> Iterator[StemLink]:
+def _detail(item: dict[str, Any], suffix: str) -> StemLink:
+    """Read one item of ``originData``; its name is empty when it has no group name."""
     group = _group_of(item)
-    if group is None:
-        return
-    name = slug_of(group)
-    audio_id = item.get("id")
-    yield StemLink(
-        f"{name}{suffix}" if suffix else _BY_GROUP.get(name, name),
+    slug = slug_of(group) if group else ""
+    return StemLink(
+        f"{slug}{suffix}" if suffix else _BY_GROUP.get(slug, slug),
         url_of(item.get("audio_url")),
-        audio_id if isinstance(audio_id, str) and audio_id else None,
-        _length(item.get("duration")),
+        read_id(item.get("id")),
+        read_length(item.get("duration")),
     )
 
 
 def _group_of(item: dict[str, Any]) -> str | None:
     group = item.get("stem_type_group_name")
     return group if isinstance(group, str) and group.strip() else None
-
-
-def _length(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if 0 < value < 1e7 and math.isfinite(value) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ def submit_request(
     track: Track, separation_type: SeparationType, *, stem_name: str | None, callback_url: str
 ) -> ApiRequest:
     """
-    Build the submit of a track.
+    Build the submit of a track (``POST /api/v1/vocal-removal/generate``).
 
     :param track: The track; an own file at an ``http(s)`` address.
     :param separation_type: What to separate it into.
@@ -65,17 +66,25 @@ def submit_request(
         body = {"audioUrl": track.audio_url}
     body |= {"type": separation_type.value, "callBackUrl": callback_url}
     if stem_name is not None:
-        body["stemName"] = stem_name
+        body["stemName"] = stem_name.strip()
     return ApiRequest("POST", _SUBMIT_PATH, json=body)
 
 
 def read_request(vendor_task_id: str) -> ApiRequest:
-    """Build the read of a task's record."""
+    """
+    Build the read of a task's record (``GET /api/v1/vocal-removal/record-info``).
+
+    :param vendor_task_id: The id that the submit returned, not that of the music task.
+    """
     return ApiRequest("GET", _READ_PATH, params={"taskId": vendor_task_id})
 
 
 def credits_request(dialect: Dialect) -> ApiRequest:
-    """Build the read of the balance."""
+    """
+    Build the read of the balance.
+
+    :param dialect: Whose; the path differs.
+    """
     return ApiRequest("GET", dialect.credit_path)
 
 
@@ -83,6 +92,7 @@ def parse_separation_type(value: SeparationType | str) -> SeparationType:
     """
     Read a separation type.
 
+    :param value: A separation type or its name.
     :raises TrackError: listing the types there are.
     """
     try:
@@ -96,6 +106,9 @@ def check_stem_name(track_key: str, separation_type: SeparationType, stem_name: 
     """
     Check that a stem name is there when it is needed, and only then.
 
+    :param track_key: The track, for the message.
+    :param separation_type: What it is separated into.
+    :param stem_name: The stem asked for.
     :raises TrackError: naming the track.
     """
     if separation_type is SeparationType.SPLIT_STEM_ADVANCED:
@@ -111,6 +124,14 @@ def check_stem_name(track_key: str, separation_type: SeparationType, stem_name: 
 
 
 def slug_of(stem_name: str) -> str:
-    """Write a stem name so that it can stand in an object key: ``Lead Vocal`` becomes ``lead_vocal``."""
+    """
+    Write a stem name so that it can stand in an object key: ``Lead Vocal`` becomes ``lead_vocal``.
+
+    :param stem_name: Any text. Of one without a Latin letter or digit only a digest is left, so that two of them
+        do not meet.
+    """
     ascii_only = unicodedata.normalize("NFKD", stem_name).encode("ascii", "ignore").decode()
-    return re.sub(r"[^a-z0-9]+", "_", ascii_only.lower()).strip("_") or "stem"
+    slug = re.sub(r"[^a-z0-9]+", "_", ascii_only.lower()).strip("_")
+    if slug or not stem_name.strip():
+        return slug or "stem"
+    return f"stem_{hashlib.sha256(stem_name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"

@@ -26,7 +26,7 @@ def sign(key: str, task_id: str, timestamp: int | str) -> str:
     :param timestamp: Unix seconds, as in the header.
     :return: Base64 of HMAC-SHA256 over ``task_id.timestamp``.
     """
-    digest = hmac.new(key.encode(), f"{task_id}.{timestamp}".encode(), hashlib.sha256).digest()
+    digest = hmac.new(_bytes(key), _bytes(f"{task_id}.{timestamp}"), hashlib.sha256).digest()
     return base64.b64encode(digest).decode()
 
 
@@ -36,11 +36,18 @@ def verify(
     """
     Check a signature in constant time.
 
+    :param key: The account's ``webhookHmacKey``; an empty one verifies nothing.
+    :param task_id: ``data.task_id`` of the delivery.
     :param timestamp: The timestamp header.
     :param signature: The signature header.
     :param now: The time in epoch seconds.
     :param tolerance: Seconds that the timestamp may be away from it.
     """
-    expected = sign(key, task_id, timestamp)
+    genuine = hmac.compare_digest(_bytes(sign(key, task_id, timestamp)), _bytes(signature))
     fresh = timestamp.isascii() and timestamp.isdigit() and abs(now - int(timestamp[:15])) <= tolerance
-    return hmac.compare_digest(expected.encode(), signature.encode()) and fresh
+    return bool(key) and genuine and fresh
+
+
+def _bytes(text: str) -> bytes:
+    # What a stranger sends may hold half a surrogate pair; it must be refused, not break the receiver.
+    return text.encode("utf-8", "surrogatepass")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from airflow_provider_vocalsep.api.errors import TrackError
 
@@ -35,12 +35,17 @@ class Track(BaseModel):
     audio_id: str | None = None
     audio_url: str | None = None
     title: str | None = None
-    duration: float | None = None
+    duration: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
     @field_validator("task_id", "audio_id", "audio_url", "title", "duration", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if isinstance(value, str) and not value.strip() else value
+
+    @field_validator("duration")
+    @classmethod
+    def _zero_is_unknown(cls, value: float | None) -> float | None:
+        return value or None
 
     @model_validator(mode="after")
     def _one_source(self) -> Track:
