@@ -59,7 +59,7 @@ def url_of(value: Any) -> str | None:
     if not isinstance(value, str):
         return None
     lone_percents_encoded = re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", value.strip())
-    url = quote(lone_percents_encoded, safe="%/:=&?~#+!$,;'@()*[]", errors="replace")
+    url = quote(lone_percents_encoded, safe="%/:=&?~#+!$,;'@()*[]", errors="surrogatepass")
     try:
         parts = urlsplit(url)
     except ValueError:
