@@ -304,7 +304,21 @@ class TestTimes:
 
     @pytest.mark.parametrize(
         "written",
-        [None, "", "soon", "2025-13-45", True, [], {}, 1e300, 10**40, float("nan"), float("inf"), "9" * 40],
+        [
+            None,
+            "",
+            "soon",
+            "2025-13-45",
+            "0001-01-01T00:00:00+14:00",
+            True,
+            [],
+            {},
+            1e300,
+            10**40,
+            float("nan"),
+            float("inf"),
+            "9" * 40,
+        ],
         ids=lambda w: repr(w)[:20],
     )
     def test_that_cannot_be_read_are_no_times_and_no_error(self, written):
