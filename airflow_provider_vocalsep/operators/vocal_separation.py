@@ -172,7 +172,7 @@ class VocalSeparationOperator(BaseOperator):
     def _execute(self, context: Context) -> dict[str, Any]:
         parts = self._parts(context)
         if parts.landing:
-            check_destination(parts.landing.s3_client, parts.landing.place)
+            check_destination(parts.landing.s3_client, parts.landing.place, upload_args=self.upload_args)
         job = self._job(parts, prepare_source(parts.track, parts.s3_client))
         secured = Submitter(
             job.separation,

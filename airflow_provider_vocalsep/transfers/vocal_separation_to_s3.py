@@ -109,7 +109,7 @@ class VocalSeparationToS3Operator(BaseOperator):
         track = Track(key=key, task_id=self.vendor_task_id, audio_id=self.vendor_task_id)
         place = Place(self.destination, key, parse_separation_type(self.separation_type), self.stem_name)
         client = s3_client_of(self.aws_conn_id)
-        check_destination(client, place)
+        check_destination(client, place, upload_args=self.upload_args)
         task = self._read()
         manifest = lander_of(self.hook.settings, client, self.upload_args).land(
             task,

@@ -1,0 +1,98 @@
+"""
+The main job, killed on purpose.
+
+The task's own process gets SIGKILL at a chosen moment of its first try, from inside, because no test outside could
+hit the moment between two calls. Later tries run untouched.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import DAG, Param
+
+from airflow_provider_vocalsep.operators.vocal_separation import VocalSeparationOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _patch(owner: Any, name: str, *, before: bool = False, when: Any = lambda *_: True) -> None:
+    original = getattr(owner, name)
+
+    def killed(*args: Any, **kwargs: Any) -> Any:
+        if before and when(*args):
+            die()
+        result = original(*args, **kwargs)
+        if not before and when(*args):
+            die()
+        return result
+
+    setattr(owner, name, killed)
+
+
+def _arm(moment: str) -> None:
+    from airflow_provider_vocalsep.client.blocking import VendorClient
+    from airflow_provider_vocalsep.landing import land
+    from airflow_provider_vocalsep.ledger import Ledger
+
+    if moment == "before the claim":
+        _patch(Ledger, "claim", before=True)
+    elif moment == "before the submit":
+        _patch(VendorClient, "submit", before=True)
+    elif moment == "after the vendor accepted":
+        _patch(VendorClient, "submit")
+    elif moment == "after the answer was recorded":
+        _patch(Ledger, "submitted")
+    elif moment == "in the middle of landing":
+        _patch(land, "land_stem")
+    elif moment == "before the manifest":
+        _patch(land.Lander, "_write", before=True)
+    elif moment == "after the manifest":
+        _patch(land.Lander, "_write")
+
+
+class KilledOperator(VocalSeparationOperator):
+    """Dies at ``moment``, once."""
+
+    template_fields = (*VocalSeparationOperator.template_fields, "moment")
+
+    def __init__(self, *, moment: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.moment = moment
+
+    def execute(self, context: Context) -> Any:
+        self._arm_once(context)
+        return super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
+        self._arm_once(context)
+        return super().execute_complete(context, event)
+
+    def _arm_once(self, context: Context) -> None:
+        if context["ti"].try_number == 1:
+            _arm(self.moment)
+
+
+with DAG(
+    "killed",
+    schedule=None,
+    catchup=False,
+    params={"track": Param({}, type="object"), "destination": "", "moment": ""},
+    render_template_as_native_obj=True,
+):
+    KilledOperator(
+        task_id="separate",
+        track="{{ params.track }}",
+        destination="{{ params.destination }}",
+        moment="{{ params.moment }}",
+        poll_interval=1,
+        retries=1,
+        retry_delay=1,
+    )

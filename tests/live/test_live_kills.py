@@ -1,0 +1,92 @@
+"""SIGKILL at every moment of the main job: one charge, and a complete bucket after the retry."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from airflow_provider_vocalsep.demo.report import Books, landed_manifests
+
+#: The vendor's answer, if there was one, is in the ledger.
+RECORDED = (
+    "before the claim",
+    "after the answer was recorded",
+    "in the middle of landing",
+    "before the manifest",
+    "after the manifest",
+)
+
+
+@pytest.fixture
+def song(sandbox):
+    row = sandbox.catalogue()[2]
+    return {name: row[name] for name in ("key", "title", "task_id", "audio_id", "duration")}
+
+
+@pytest.fixture
+def charges(sandbox):
+    return lambda: Books.read(sandbox.books()).submits
+
+
+@pytest.fixture
+def run_killed(run_dag, song, destination):
+    return lambda moment: run_dag(
+        "killed", {"track": song, "destination": destination, "moment": moment}, timeout=240
+    )
+
+
+@pytest.fixture
+def complete(s3, bucket, prefix):
+    """Tell whether the track's manifest is there and every stem in it is the bytes that it says."""
+
+    def check() -> bool:
+        (manifest,) = landed_manifests(s3, bucket, prefix, "separate_vocal")
+        for stem in manifest.stems:
+            key = stem.uri.removeprefix(f"s3://{bucket}/")
+            body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+            assert hashlib.sha256(body).hexdigest() == stem.sha256
+        return {stem.name for stem in manifest.stems} == {"vocals", "instrumental"}
+
+    return check
+
+
+class TestATaskKilled:
+    @pytest.mark.parametrize("moment", RECORDED)
+    def test_is_paid_once_and_completes_on_the_retry(self, run_killed, charges, complete, moment):
+        before = charges()
+        run = run_killed(moment)
+        assert [ti["try_number"] for ti in run.tasks()] == [2]
+        assert run.state == "success"
+        assert charges() - before == 1
+        assert complete()
+
+    @pytest.mark.parametrize(
+        "moment, charged",
+        [("before the submit", 0), ("after the vendor accepted", 1)],
+        ids=["before", "after"],
+    )
+    def test_around_the_submit_ends_in_a_clear_state_and_never_in_a_second_charge(
+        self, run_killed, run_dag, charges, song, destination, complete, moment, charged
+    ):
+        before = charges()
+        run = run_killed(moment)
+        assert run.state == "failed"
+        assert charges() - before == charged
+        log = run.log("separate", try_number=2)
+        assert "may have been paid for already" in log
+        assert "on_lost_submit='resubmit'" in log
+
+    def test_while_deferred_goes_on_with_another_triggerer(
+        self, airflow, charges, song, destination, complete
+    ):
+        before = charges()
+        airflow.wait_for_dags(["separate_track"])
+        conf = {name: song[name] for name in ("key", "task_id", "audio_id")} | {"destination": destination}
+        run_id = airflow.api.trigger("separate_track", conf)
+        airflow.api.wait_for_task("separate_track", run_id, "separate", ["deferred"])
+        airflow.services["triggerer"].kill()
+        airflow.services["triggerer"].start()
+        assert airflow.api.wait_for_run("separate_track", run_id, timeout=240) == "success"
+        assert charges() - before == 1
+        assert complete()
