@@ -29,7 +29,13 @@ from airflow_provider_vocalsep.landing.manifest import (
 )
 from airflow_provider_vocalsep.landing.session import guarded_session
 from airflow_provider_vocalsep.landing.stem import StemOrder, Tools, is_unchanged, land_stem
-from airflow_provider_vocalsep.landing.storage import check_upload_args, head, is_absent, s3_errors
+from airflow_provider_vocalsep.landing.storage import (
+    check_bucket,
+    check_upload_args,
+    head,
+    is_absent,
+    s3_errors,
+)
 from airflow_provider_vocalsep.landing.upload import MAX_PARTS, abort_upload, put_object
 
 if TYPE_CHECKING:
@@ -290,13 +296,15 @@ def check_destination(
     Make sure, before anything is paid, that stems can be written to their place.
 
     Begins a multipart upload there and takes it back: this needs exactly the permission that landing needs, and
-    leaves nothing behind. (``HeadBucket`` would need another permission and prove nothing about writing.)
+    leaves nothing behind. Some stores would create a missing bucket for it, so the bucket is looked at first; who
+    may not look may still write.
 
     :param upload_args: What the uploads are told; a bucket may demand encryption or an ACL.
     :raises DestinationError: naming the bucket and the remedy.
     :raises StorageError: the bucket did not answer.
     """
     arguments = check_upload_args(s3_client, upload_args)
+    check_bucket(s3_client, place.bucket)
     with s3_errors(place.bucket, place.manifest_key, "write"):
         upload = s3_client.create_multipart_upload(Bucket=place.bucket, Key=place.manifest_key, **arguments)
     abort_upload(s3_client, place.bucket, place.manifest_key, upload["UploadId"])

@@ -267,7 +267,7 @@ class _StemLanding:
                     raise
                 upload.send(part)
             tags = upload.complete()
-        found = head(tools.client, self.place.bucket, key)
+        found = self._head(key)
         if found is not None and found["ContentLength"] != download.received:
             raise StorageError(
                 f"The bucket holds {found['ContentLength']} bytes at {self.place.uri_of(key)} where "

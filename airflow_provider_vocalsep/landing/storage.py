@@ -89,6 +89,24 @@ def check_upload_args(client: S3Client, upload_args: Mapping[str, Any] | None) -
     return args
 
 
+def check_bucket(client: S3Client, bucket: str) -> None:
+    """
+    Make sure that a bucket exists, as far as one may ask.
+
+    :raises DestinationError: it does not.
+    :raises StorageError: it cannot be told.
+    """
+    try:
+        client.head_bucket(Bucket=bucket)
+    except ClientError as e:
+        if _code(e) in _ABSENT | _NO_BUCKET:
+            raise _no_bucket(bucket, f"Could not write to s3://{bucket}") from e
+    except (NoCredentialsError, ParamValidationError) as e:
+        raise DestinationError(f"Could not look at s3://{bucket}: {e}. Check the AWS connection.") from e
+    except BotoCoreError as e:
+        raise StorageError(f"Could not look at s3://{bucket}: {e}. A retry tries again.") from e
+
+
 @contextmanager
 def s3_errors(bucket: str, key: str, verb: str) -> Iterator[None]:
     """
@@ -138,10 +156,7 @@ def _explained(error: ClientError, bucket: str, where: str, verb: str) -> Destin
             f"Could not {verb} {where}: there is no such object, or no bucket {bucket!r}."
         )
     if code in _NO_BUCKET:
-        return DestinationError(
-            f"Could not {verb} {where}: there is no bucket {bucket!r}. Create it, or correct the destination; then "
-            "clear this task."
-        )
+        return _no_bucket(bucket, f"Could not {verb} {where}")
     if code in _FORBIDDEN:
         return DestinationError(
             f"Could not {verb} {where}: the bucket {bucket!r} refuses it ({code}: {said}). The AWS connection needs "
@@ -155,6 +170,12 @@ def _explained(error: ClientError, bucket: str, where: str, verb: str) -> Destin
         )
     return StorageError(
         f"Could not {verb} {where}: the bucket answered {code} ({said}). A retry goes on from what is there."
+    )
+
+
+def _no_bucket(bucket: str, what: str) -> DestinationError:
+    return DestinationError(
+        f"{what}: there is no bucket {bucket!r}. Create it, or correct the destination; then clear this task."
     )
 
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 from landing_host import mp3, mp3_of_bytes
 from landing_world import TASK_ID, task_of
+from moto.core import set_initial_no_auth_action_count
 
 from airflow_provider_vocalsep.api.errors import VendorUnreachableError
 from airflow_provider_vocalsep.api.models import SeparationTask, StemLink
@@ -25,6 +28,9 @@ from airflow_provider_vocalsep.landing.land import check_destination, read_manif
 
 if TYPE_CHECKING:
     from landing_world import World
+    from mypy_boto3_s3 import S3Client
+
+    from airflow_provider_vocalsep.landing.manifest import Manifest
 
 VOCALS, INSTRUMENTAL = mp3(20.0, 1), mp3(20.0, 2)
 LARGE = mp3_of_bytes(20_000_000, 3)
@@ -400,3 +406,57 @@ class TestADestination:
     def test_refuses_bad_upload_args_before_anything(self, world: World) -> None:
         with pytest.raises(DestinationError, match="Storage"):
             check_destination(world.s3, world.place(), upload_args={"Storage": "x"})
+
+
+class TestWhoMayOnlyWrite:
+    """Least privilege: s3:PutObject below ``out/`` and nothing else."""
+
+    @pytest.fixture
+    def writer(self, world: World) -> S3Client:
+        iam = boto3.client("iam", region_name="us-east-1")
+        iam.create_user(UserName="writer")
+        statement = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::stems/out/*"}
+        policy = {"Version": "2012-10-17", "Statement": [statement]}
+        iam.put_user_policy(UserName="writer", PolicyName="write", PolicyDocument=json.dumps(policy))
+        key = iam.create_access_key(UserName="writer")["AccessKey"]
+        return boto3.client(
+            "s3",
+            region_name="us-east-1",
+            aws_access_key_id=key["AccessKeyId"],
+            aws_secret_access_key=key["SecretAccessKey"],
+        )
+
+    def test_can_land(self, world: World, writer: S3Client) -> None:
+        task, admin = world.pair(VOCALS, LARGE), world.s3
+        world.s3 = writer
+
+        @set_initial_no_auth_action_count(0)
+        def land() -> Manifest:
+            check_destination(writer, world.place())
+            return world.land(task)
+
+        manifest = land()
+        assert verify_landed(admin, manifest) == []
+
+    def test_is_told_at_once_where_not(self, world: World, writer: S3Client) -> None:
+        world.destination = "s3://stems/elsewhere"
+
+        @set_initial_no_auth_action_count(0)
+        def check() -> None:
+            check_destination(writer, world.place())
+
+        with pytest.raises(DestinationError, match=r"bucket 'stems' refuses it .*s3:PutObject"):
+            check()
+
+    def test_fails_with_the_bucket_s_name_and_the_remedy(self, world: World, writer: S3Client) -> None:
+        task = world.pair(VOCALS, INSTRUMENTAL)
+        world.s3, world.destination = writer, "s3://stems/elsewhere"
+
+        @set_initial_no_auth_action_count(0)
+        def land() -> None:
+            world.land(task)
+
+        with pytest.raises(
+            DestinationError, match=r"(?s)Track 'song'.*bucket 'stems' refuses it .*s3:PutObject"
+        ):
+            land()
