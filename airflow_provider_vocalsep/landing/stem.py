@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -58,15 +58,25 @@ _BYTES, _DURATION, _SHA256 = "vocalsep-bytes", "vocalsep-duration", "sha256"
 
 @dataclass(frozen=True)
 class Tools:
-    """What every stem of a landing shares."""
+    """
+    What all landings of one lander share.
+
+    :param client: A boto3 S3 client.
+    :param session: A guarded session.
+    :param guard: For the size limit.
+    :param upload_args: Further arguments of every upload.
+    :param max_parallel: How many stems are moved at the same time.
+    :param turns: Keeps to that over all tracks.
+    :param permits: Keeps to the number of parts in memory.
+    """
 
     client: S3Client
     session: requests.Session
     guard: DownloadGuard
+    upload_args: Mapping[str, Any]
+    max_parallel: int
+    turns: threading.Semaphore
     permits: threading.Semaphore
-    executor: Executor
-    stopped: threading.Event
-    upload_args: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,14 +100,20 @@ class StemOrder:
     replace: bool = False
 
 
-def land_stem(order: StemOrder, tools: Tools) -> LandedStem | AbsentStem:
+def land_stem(
+    order: StemOrder, tools: Tools, senders: Executor, stopped: threading.Event
+) -> LandedStem | AbsentStem:
     """
     Bring one stem to its place.
 
+    :param order: Which one.
+    :param tools: What moves it.
+    :param senders: Sends the parts of a large one.
+    :param stopped: Set from outside to give up.
     :return: What landed (or was there), or why the track has no such stem.
     :raises VocalSepError: it did not land; nothing of it is left behind.
     """
-    return _StemLanding(order, tools).run()
+    return _StemLanding(order, tools, senders, stopped).run()
 
 
 def is_unchanged(landed: LandedStem, found: HeadObjectOutputTypeDef) -> bool:
@@ -110,16 +126,25 @@ def is_unchanged(landed: LandedStem, found: HeadObjectOutputTypeDef) -> bool:
     return found.get("ETag", "").strip('"') == landed.etag
 
 
+def _describe(outcome: LandedStem | AbsentStem) -> str:
+    if isinstance(outcome, AbsentStem):
+        return f"the track has none, {outcome.reason}"
+    plays = f", {outcome.duration_seconds:.1f} s" if outcome.duration_seconds else ""
+    return f"landed at {outcome.uri} ({outcome.bytes} bytes{plays})"
+
+
 class _StemLanding:
-    def __init__(self, order: StemOrder, tools: Tools) -> None:
+    def __init__(self, order: StemOrder, tools: Tools, senders: Executor, stopped: threading.Event) -> None:
         self.order = order
         self.stem = order.stem
         self.place = order.place
         self.tools = tools
+        self.senders = senders
+        self.stopped = stopped
         self.found: tuple[str, HeadObjectOutputTypeDef] | None = None
 
     def run(self) -> LandedStem | AbsentStem:
-        if self.tools.stopped.is_set():
+        if self.stopped.is_set():
             raise StoppedError("The landing was given up.")
         if not self.order.replace:
             there = self._from_manifest() or self._from_metadata()
@@ -128,7 +153,9 @@ class _StemLanding:
                 return there
         for beginning in range(1, _BEGINNINGS + 1):
             try:
-                return self._transfer()
+                outcome = self._transfer()
+                log.info("Stem %s: %s", self.stem.name, _describe(outcome))
+                return outcome
             except ContentChangedError as e:
                 if beginning == _BEGINNINGS:
                     raise
@@ -209,7 +236,7 @@ class _StemLanding:
     def _transfer(self) -> LandedStem | AbsentStem:
         tools = self.tools
         with (
-            Download(tools.session, tools.guard, self.stem.url or "", stopped=tools.stopped) as download,
+            Download(tools.session, tools.guard, self.stem.url or "", stopped=self.stopped) as download,
             Part(tools.permits) as part,
         ):
             part.fill(download.read_into)
@@ -252,7 +279,7 @@ class _StemLanding:
         tools = self.tools
         with MultipartUpload(
             tools.client,
-            tools.executor,
+            self.senders,
             bucket=self.place.bucket,
             key=key,
             extra=self._arguments(facts, self._metadata(download.total, facts)),

@@ -28,17 +28,24 @@ def host(_host: StemHost) -> StemHost:
     return _host
 
 
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Client]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
+@pytest.fixture(scope="module")
+def _s3() -> Iterator[S3Client]:
     # What is not S3 goes where it would go without moto.
-    with mock_aws(
-        config={"core": {"mock_credentials": True, "passthrough": {"urls": [r"https?://(?!.*amazonaws)"]}}}
-    ):
+    elsewhere = {"passthrough": {"urls": [r"https?://(?!.*amazonaws)"]}}
+    with mock_aws(config={"core": {"mock_credentials": True, **elsewhere}}):
         client = boto3.client("s3", region_name="us-east-1")
         client.create_bucket(Bucket="stems")
         yield client
+
+
+@pytest.fixture
+def s3(_s3: S3Client) -> S3Client:
+    """A bucket ``stems`` with nothing in it; the client is made once, because making it takes long."""
+    for entry in _s3.list_objects_v2(Bucket="stems").get("Contents", []):
+        _s3.delete_object(Bucket="stems", Key=entry["Key"])
+    for upload in _s3.list_multipart_uploads(Bucket="stems").get("Uploads", []):
+        _s3.abort_multipart_upload(Bucket="stems", Key=upload["Key"], UploadId=upload["UploadId"])
+    return _s3
 
 
 @pytest.fixture

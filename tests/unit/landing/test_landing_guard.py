@@ -191,3 +191,14 @@ class TestAGuardedSession:
         monkeypatch.delenv("no_proxy", raising=False)
         with pytest.raises(DownloadRefusedError, match="download_hosts"):
             guarded_session(DownloadGuard()).get("https://file.example.com/a.mp3")
+
+    def test_uses_a_proxy_for_hosts_that_are_listed(
+        self, host: StemHost, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{host.port}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        guard = DownloadGuard(allowed_hosts=("file.example.com",), allow_private_hosts=True)
+        host.serve("http://file.example.com/a.mp3", b"sound")
+        assert guarded_session(guard).get("http://file.example.com/a.mp3").content == b"sound"
+        with pytest.raises(DownloadRefusedError, match="not among the allowed hosts"):
+            guarded_session(guard).get("http://evil.example.com/a.mp3")

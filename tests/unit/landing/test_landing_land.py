@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import threading
 import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -342,6 +344,15 @@ class TestAStemThatTheTrackDoesNotHave:
         half = task_of(whole.stems[0])
         assert len(world.land(half, refresh=lambda: whole).stems) == 2
 
+    def test_that_is_promised_and_cannot_be_asked_for_keeps_the_others(self, world: World) -> None:
+        def refresh() -> SeparationTask:
+            raise VendorUnreachableError("the vendor is away")
+
+        half = task_of(world.pair(VOCALS, INSTRUMENTAL).stems[0])
+        with pytest.raises(LandingError, match="promises it, but the vendor's record does not name it") as e:
+            world.land(half, refresh=refresh)
+        assert e.value.landed == ("vocals",)
+
     def test_is_not_all_that_a_finished_task_may_offer(self, world: World) -> None:
         place = world.place(separation_type=SeparationType.SPLIT_STEM)
         with pytest.raises(LandingError, match="finished and offers none"):
@@ -377,8 +388,9 @@ class TestAnExpiredLink:
 
     def test_that_stays_expired_is_a_failure(self, world: World) -> None:
         task = world.pair(VOCALS, INSTRUMENTAL, statuses=[404] * 10)
-        with pytest.raises(LandingError, match="has expired: it answers 404"):
+        with pytest.raises(LandingError, match="has expired: it answers 404.*about 14 days"):
             world.land(task)
+        assert len(world.host.ranges_asked("/v.mp3")) == 3
 
     def test_that_cannot_be_asked_for_keeps_the_others(self, world: World) -> None:
         def refresh() -> SeparationTask:
@@ -408,17 +420,51 @@ class TestADestination:
             check_destination(world.s3, world.place(), upload_args={"Storage": "x"})
 
 
+class TestALandingThatIsCutShort:
+    def test_by_a_time_out_of_the_airflow_task_stops_its_threads_and_leaves_nothing_half(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Airflow raises in the main thread, out of a signal handler."""
+        real = download_module.Download._read_some
+
+        def slow(*args: Any) -> bytes:
+            time.sleep(0.01)
+            return real(*args)
+
+        def give_up(*_: Any) -> None:
+            raise BaseTimeout
+
+        class BaseTimeout(BaseException):
+            pass
+
+        monkeypatch.setattr(download_module.Download, "_read_some", slow)
+        before = signal.signal(signal.SIGALRM, give_up)
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        began = time.monotonic()
+        try:
+            with pytest.raises(BaseTimeout):
+                world.land(world.pair(LARGE, LARGE))
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert time.monotonic() - began < 3
+        assert not [t for t in threading.enumerate() if t.name.startswith(("stems", "parts"))]
+        assert world.keys() == []
+        assert world.unfinished_uploads() == []
+
+
 class TestWhoMayOnlyWrite:
     """Least privilege: s3:PutObject below ``out/`` and nothing else."""
 
     @pytest.fixture
     def writer(self, world: World) -> S3Client:
         iam = boto3.client("iam", region_name="us-east-1")
-        iam.create_user(UserName="writer")
+        name = f"writer-{uuid.uuid4().hex}"
+        iam.create_user(UserName=name)
         statement = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::stems/out/*"}
         policy = {"Version": "2012-10-17", "Statement": [statement]}
-        iam.put_user_policy(UserName="writer", PolicyName="write", PolicyDocument=json.dumps(policy))
-        key = iam.create_access_key(UserName="writer")["AccessKey"]
+        iam.put_user_policy(UserName=name, PolicyName="write", PolicyDocument=json.dumps(policy))
+        key = iam.create_access_key(UserName=name)["AccessKey"]
         return boto3.client(
             "s3",
             region_name="us-east-1",
