@@ -9,6 +9,8 @@ Needs the connections ``vocalsep_default`` (the vendor's API key) and ``aws_defa
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airflow.sdk import DAG, Param, task
 
 from airflow_provider_vocalsep.operators.vocal_separation import VocalSeparationOperator
@@ -20,7 +22,7 @@ with DAG(
     catchup=False,
     tags=["vocalsep"],
     doc_md=__doc__,
-    default_args={"retries": 2},
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
     params={
         "catalogue": Param(
             "s3://stems/catalogue.csv", type="string", description="The catalogue, CSV or JSON Lines."

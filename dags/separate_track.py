@@ -6,6 +6,8 @@ Needs the connections ``vocalsep_default`` (the vendor's API key) and ``aws_defa
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airflow.sdk import DAG, Param
 
 from airflow_provider_vocalsep.operators.vocal_separation import VocalSeparationOperator
@@ -17,7 +19,7 @@ with DAG(
     catchup=False,
     tags=["vocalsep"],
     doc_md=__doc__,
-    default_args={"retries": 2},
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
     params={
         "key": Param("my-track", type="string", minLength=1, description="Your own name for the track."),
         "task_id": Param(None, type=["null", "string"], description="Vendor task id of a generated track."),

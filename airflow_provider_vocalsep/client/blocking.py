@@ -50,7 +50,7 @@ def is_passing(error: BaseException) -> bool:
 def retry_after(headers: object) -> float | None:
     """Read the seconds of a ``Retry-After`` header; a date there is ignored."""
     value = headers.get("Retry-After") if hasattr(headers, "get") else None
-    return float(value) if isinstance(value, str) and value.strip().isdigit() else None
+    return float(value) if isinstance(value, str) and value.isascii() and value.strip().isdigit() else None
 
 
 class VendorClient:
@@ -90,15 +90,9 @@ class VendorClient:
             response = self._send(request)
         except AnswerLostError as e:
             raise SubmitOutcomeUnknownError(
-                f"The submit of track {track.key!r} was sent and its answer lost ({e}). "
-                "The vendor may have accepted and charged it."
+                f"The submit was sent and its answer lost ({e}). The vendor may have accepted and charged it."
             ) from e
-        return answers.parse_submit(
-            response.status_code,
-            response.content,
-            self.settings.dialect,
-            retry_after=retry_after(response.headers),
-        )
+        return self._parse(answers.parse_submit, response)
 
     def read_task(self, vendor_task_id: str) -> SeparationTask | None:
         """
@@ -109,7 +103,7 @@ class VendorClient:
         :raises VocalSepError: no readable answer came.
         """
         request = read_request(vendor_task_id)
-        return self._read(lambda: answers.parse_record(*self._exchange(request), self.settings.dialect))
+        return self._read(lambda: self._parse(answers.parse_record, self._send(request)))
 
     def credits(self) -> float:
         """
@@ -118,7 +112,7 @@ class VendorClient:
         :return: Credits left; kie counts in fractions.
         """
         request = credits_request(self.settings.dialect)
-        return self._read(lambda: answers.parse_credits(*self._exchange(request), self.settings.dialect))
+        return self._read(lambda: self._parse(answers.parse_credits, self._send(request)))
 
     def close(self) -> None:
         """Close the connections that are kept open."""
@@ -133,9 +127,13 @@ class VendorClient:
             reraise=True,
         )(call)
 
-    def _exchange(self, request: ApiRequest) -> tuple[int, bytes]:
-        response = self._send(request)
-        return response.status_code, response.content
+    def _parse(self, parse: Callable[..., T], response: requests.Response) -> T:
+        return parse(
+            response.status_code,
+            response.content,
+            self.settings.dialect,
+            retry_after=retry_after(response.headers),
+        )
 
     def _send(self, request: ApiRequest) -> requests.Response:
         try:

@@ -195,9 +195,10 @@ class Submitter:
         except SubmitOutcomeUnknownError as e:
             self.ledger.doubtful(self.separation.identity, attempt_id, str(e))
             raise LostSubmitError(
-                f"{e} {_WAY_OUT} Ledger entry: {self.ledger.where(self.separation.identity)}"
+                f"Track {self.separation.track.key!r}: {e} {_WAY_OUT} Ledger entry: {self.ledger.where(self.separation.identity)}"
             ) from e
         except (VendorError, VendorUnreachableError) as e:
+            e.args = (f"Track {self.separation.track.key!r} was not submitted. {e}",)
             self._record_refusal(attempt_id, e)
             raise
         self._record_answer(attempt_id, vendor_task_id)

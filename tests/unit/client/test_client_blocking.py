@@ -25,7 +25,11 @@ from airflow_provider_vocalsep.client.settings import AccountSettings
 TRACK = Track(key="one", task_id="t1", audio_id="a1")
 SUBMIT = "/api/v1/vocal-removal/generate"
 READ = "/api/v1/vocal-removal/record-info"
-PENDING = {"code": 200, "msg": "success", "data": {"taskId": "T1", "successFlag": "PENDING", "response": None}}
+PENDING = {
+    "code": 200,
+    "msg": "success",
+    "data": {"taskId": "T1", "successFlag": "PENDING", "response": None},
+}
 
 
 def client_of(base_url: str, dialect: str = "sunoapi") -> VendorClient:
@@ -95,7 +99,7 @@ class TestSubmit:
     def test_whose_connection_drops_may_have_been_paid(self):
         with (
             server_that(lambda connection: connection.recv(65536)) as url,
-            pytest.raises(SubmitOutcomeUnknownError, match="'one'.*may have accepted and charged"),
+            pytest.raises(SubmitOutcomeUnknownError, match="may have accepted and charged"),
         ):
             client_of(url).submit(TRACK, SeparationType.SEPARATE_VOCAL)
 
@@ -134,7 +138,9 @@ class TestSubmit:
         assert len(httpserver.log) == 1
 
     def test_does_not_follow_a_redirect(self, httpserver, client):
-        httpserver.expect_request(SUBMIT).respond_with_data("", status=307, headers={"Location": "/elsewhere"})
+        httpserver.expect_request(SUBMIT).respond_with_data(
+            "", status=307, headers={"Location": "/elsewhere"}
+        )
         with pytest.raises(VendorError):
             client.submit(TRACK, SeparationType.SEPARATE_VOCAL)
         assert len(httpserver.log) == 1
@@ -147,7 +153,9 @@ class TestReadTask:
             pytest.param({"response_data": "<html>502</html>", "status": 502}, id="html"),
             pytest.param({"response_data": '{"code":200,"data":{"task', "status": 200}, id="truncated"),
             pytest.param({"response_data": '{"code":430,"msg":"slow down"}', "status": 200}, id="too fast"),
-            pytest.param({"response_data": "", "status": 429, "headers": {"Retry-After": "1"}}, id="http 429"),
+            pytest.param(
+                {"response_data": "", "status": 429, "headers": {"Retry-After": "1"}}, id="http 429"
+            ),
         ],
     )
     def test_tries_again_while_the_trouble_passes(self, httpserver, trouble):

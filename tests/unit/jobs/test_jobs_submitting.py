@@ -132,7 +132,9 @@ class TestAProcessThatDies:
 class TestALostAnswer:
     def test_is_a_doubt_with_the_way_out_in_the_message_and_the_history(self, world):
         vendor = FakeVendor("accept and lose")
-        with pytest.raises(LostSubmitError, match="clear this Airflow task with on_lost_submit='resubmit'"):
+        with pytest.raises(
+            LostSubmitError, match=r"'one'.*clear this Airflow task with on_lost_submit='resubmit'"
+        ):
             world.secure(vendor)
         assert world.entry.history[-1].event == "submit_lost"
         with pytest.raises(LostSubmitError):
