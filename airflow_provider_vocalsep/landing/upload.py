@@ -187,8 +187,11 @@ class MultipartUpload:
         """
         Send a part, once there are not too many under way.
 
-        :param part: Its bytes; released when they have arrived, and when they have not.
+        :param part: Its bytes, none at the end of a file whose length was not announced; released when they have arrived, and when they have not.
         """
+        if not part.bytes:
+            part.release()
+            return
         try:
             while len(self._under_way) >= _UNDER_WAY:
                 self._collect()
