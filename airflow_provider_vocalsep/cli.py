@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
@@ -56,9 +56,19 @@ class LazyGroup(click.Group):
         module, attribute = lazy.address.split(":")
         try:
             command: click.Command = getattr(import_module(module), attribute)
-        except ImportError as e:
+        except ModuleNotFoundError as e:
             return _not_installed(cmd_name, lazy, e)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; one that lacks a module only when it runs says which extra to install, too."""
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as e:
+            name = ctx.invoked_subcommand
+            if name not in COMMANDS or (e.name or "").startswith(__package__):
+                raise
+            raise _missing_extra(name, COMMANDS[name], e) from e
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing any."""
@@ -66,16 +76,20 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, COMMANDS[name].help) for name in sorted(COMMANDS)])
 
 
-def _not_installed(name: str, lazy: LazyCommand, error: ImportError) -> click.Command:
+def _not_installed(name: str, lazy: LazyCommand, error: ModuleNotFoundError) -> click.Command:
     @click.command(name, context_settings={"ignore_unknown_options": True}, add_help_option=False)
     @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
     def explain(arguments: tuple[str, ...]) -> None:
-        raise click.ClickException(
-            f"'vocalsep {name}' needs more than the provider itself ({error}). Install its extra: "
-            f"pip install 'airflow-provider-vocalsep[{lazy.extra}]'"
-        )
+        raise _missing_extra(name, lazy, error)
 
     return explain
+
+
+def _missing_extra(name: str, lazy: LazyCommand, error: ModuleNotFoundError) -> click.ClickException:
+    return click.ClickException(
+        f"'vocalsep {name}' needs more than the provider itself ({error}). Install its extra: "
+        f"pip install 'airflow-provider-vocalsep[{lazy.extra}]'"
+    )
 
 
 #: ``\b`` keeps click from wrapping the lines.

@@ -9,6 +9,7 @@ class TestStack:
 
         assert run.state == "success"
         assert [run.xcom("double", index) for index in range(3)] == [2, 4, 6]
+        assert run.xcom("park") == "resumed"
         assert run.xcom("connection_extra") == {"dialect": "sunoapi", "allow_private_hosts": True}
 
     def test_a_deferred_task_survives_the_loss_of_its_triggerer(self, airflow):

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.providers.standard.sensors.time_delta import TimeDeltaSensor
-from airflow.sdk import DAG, BaseHook, task
+from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+from airflow.sdk import DAG, BaseHook, BaseOperator, task
+
+
+class ParkOperator(BaseOperator):
+    """Waits in the triggerer for as long as a test needs to see it there."""
+
+    def execute(self, context):
+        self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=6)), method_name="resume")
+
+    def resume(self, context, event):
+        return "resumed"
+
 
 with DAG("stack_check", schedule=None, catchup=False):
 
@@ -23,4 +34,4 @@ with DAG("stack_check", schedule=None, catchup=False):
 
     double.expand(x=numbers())
     connection_extra()
-    TimeDeltaSensor(task_id="park", delta=timedelta(seconds=3), deferrable=True)
+    ParkOperator(task_id="park")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
 
 import click
 import pytest
@@ -57,6 +58,19 @@ class TestCommands:
         assert "No module named 'no_such_module'" in answer.output
         assert "pip install 'airflow-provider-vocalsep[voice]'" in answer.output
 
+    def test_one_that_lacks_a_module_only_when_it_runs_says_so_too(self, vocalsep, monkeypatch):
+        monkeypatch.setitem(cli.COMMANDS, "hum", LazyCommand(f"{__name__}:hum", "voice", "Hum."))
+
+        answer = vocalsep("hum")
+
+        assert answer.exit_code == 1
+        assert "pip install 'airflow-provider-vocalsep[voice]'" in answer.output
+
+    def test_a_missing_module_of_our_own_is_not_blamed_on_an_extra(self, vocalsep, monkeypatch):
+        monkeypatch.setitem(cli.COMMANDS, "err", LazyCommand(f"{__name__}:err", "voice", "Err."))
+
+        assert isinstance(vocalsep("err").exception, ModuleNotFoundError)
+
     def test_an_unknown_one_is_a_usage_error(self, vocalsep):
         answer = vocalsep("dance")
 
@@ -68,3 +82,13 @@ class TestCommands:
 @click.argument("word")
 def echo(word: str) -> None:
     click.echo(word)
+
+
+@click.command()
+def hum() -> None:
+    import_module("no_such_module")
+
+
+@click.command()
+def err() -> None:
+    import_module("airflow_provider_vocalsep.no_such_module")
