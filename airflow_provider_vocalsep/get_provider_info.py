@@ -24,7 +24,9 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": [{"integration-name": name, "python-modules": [f"{package}.hooks.vocal_separation"]}],
-        "operators": [{"integration-name": name, "python-modules": [f"{package}.operators.vocal_separation"]}],
+        "operators": [
+            {"integration-name": name, "python-modules": [f"{package}.operators.vocal_separation"]}
+        ],
         "sensors": [{"integration-name": name, "python-modules": [f"{package}.sensors.vocal_separation"]}],
         "triggers": [{"integration-name": name, "python-modules": [f"{package}.triggers.vocal_separation"]}],
         "transfers": [

@@ -49,6 +49,7 @@ with DAG(
 
     VocalSeparationOperator.partial(
         task_id="separate",
+        map_index_template="{{ task.label }}",
         separation_type="{{ params.separation_type }}",
         destination="{{ params.destination }}",
         poll_interval="{{ params.poll_interval }}",

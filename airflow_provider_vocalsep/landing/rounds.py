@@ -156,9 +156,14 @@ class Rounds:
                 outcomes[name] = LandingError(
                     f"{self.place.separation_type} promises it, but {why}", failures={}
                 )
-        for stem in EXPECTED_STEMS.get(self.place.separation_type, ()):
-            if stem.value not in outcomes:
-                outcomes[stem.value] = AbsentStem(
-                    name=stem.value, reason="the vendor's record does not name it"
-                )
-        return outcomes
+        expected = [stem.value for stem in EXPECTED_STEMS.get(self.place.separation_type, ())]
+        for name in expected:
+            outcomes.setdefault(name, AbsentStem(name=name, reason="the vendor's record does not name it"))
+        if not expected:
+            return outcomes
+        # A record names every stem that the vendor knows; the others of them were never asked for.
+        return {
+            name: outcome
+            for name, outcome in outcomes.items()
+            if name in expected or not isinstance(outcome, AbsentStem)
+        }

@@ -121,8 +121,6 @@ class VocalSeparationOperator(BaseOperator):
         upload_args: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        # A mapped task shows the track's title instead of its index.
-        kwargs.setdefault("map_index_template", "{{ task.label }}")
         super().__init__(**kwargs)
         self.track = track.model_dump(exclude_none=True) if isinstance(track, Track) else track
         self.separation_type = separation_type
@@ -142,7 +140,7 @@ class VocalSeparationOperator(BaseOperator):
 
     @property
     def label(self) -> str:
-        """What the track is called in the grid."""
+        """What the track is called: pass ``map_index_template="{{ task.label }}"`` to ``partial`` to see it in the grid."""
         if isinstance(self.track, dict):
             return str(self.track.get("title") or self.track.get("key") or "")
         return str(self.track)

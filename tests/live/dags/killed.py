@@ -39,7 +39,8 @@ def _patch(owner: Any, name: str, *, before: bool = False, when: Any = lambda *_
 
 def _arm(moment: str) -> None:
     from airflow_provider_vocalsep.client.blocking import VendorClient
-    from airflow_provider_vocalsep.landing import land
+    from airflow_provider_vocalsep.landing import rounds
+    from airflow_provider_vocalsep.landing.land import Lander
     from airflow_provider_vocalsep.ledger import Ledger
 
     if moment == "before the claim":
@@ -51,11 +52,11 @@ def _arm(moment: str) -> None:
     elif moment == "after the answer was recorded":
         _patch(Ledger, "submitted")
     elif moment == "in the middle of landing":
-        _patch(land, "land_stem")
+        _patch(rounds, "land_stem")
     elif moment == "before the manifest":
-        _patch(land.Lander, "_write", before=True)
+        _patch(Lander, "_write", before=True)
     elif moment == "after the manifest":
-        _patch(land.Lander, "_write")
+        _patch(Lander, "_write")
 
 
 class KilledOperator(VocalSeparationOperator):
