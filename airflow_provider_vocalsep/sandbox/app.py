@@ -3,97 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
-from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.sandbox import contract
-from airflow_provider_vocalsep.sandbox.books import Books, now_ms
+from airflow_provider_vocalsep.sandbox.books import now_ms
 from airflow_provider_vocalsep.sandbox.downloads import TRANSPORT, StemResponse, broken, cut
-from airflow_provider_vocalsep.sandbox.engine.separate import Separator
-from airflow_provider_vocalsep.sandbox.faults import Fault, Faults
-from airflow_provider_vocalsep.sandbox.options import PRICES, SandboxOptions
+from airflow_provider_vocalsep.sandbox.faults import Fault  # noqa: TC001 - FastAPI reads the annotation
 from airflow_provider_vocalsep.sandbox.songs import songs
-from airflow_provider_vocalsep.sandbox.worker import Worker
+from airflow_provider_vocalsep.sandbox.vendor import Vendor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from airflow_provider_vocalsep.sandbox.options import SandboxOptions
+
 _HTML = "<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>cloudflare</body></html>"
 
 
-class Vendor:
+def create_app(options: SandboxOptions) -> FastAPI:
     """
-    The state behind the API.
+    Build the sandbox's application.
 
     :param options: The sandbox's options.
+    :raises ValueError: a fault or the rate is not written right.
+    :raises WeightsMissingError: the engine ``spleeter`` was asked for and has no weights.
     """
-
-    def __init__(self, options: SandboxOptions) -> None:
-        self.options = options
-        self.voice = contract.VOICES[options.dialect]
-        self.books = Books(options.state_dir, options.credits)
-        self.faults = Faults(options.faults)
-        self.separator = Separator(options.cache_dir, options.engine, tiny=options.tiny_stems)
-        self.worker = Worker(options, self.books, self.faults, self.separator, self.voice)
-        self._accepted: deque[float] = deque()
-
-    def submit(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Accept or refuse a submit, and return the answer."""
-        body.setdefault("type", SeparationType.SEPARATE_VOCAL.value)
-        problem = self._problem(body)
-        if problem is None and self._too_fast():
-            problem = self.voice.too_fast
-        if problem is None:
-            vendor_task_id = self.books.accept(body, PRICES[body["type"]])
-            if vendor_task_id is not None:
-                self._accepted.append(time.monotonic())
-                return contract.success({"taskId": vendor_task_id})
-            problem = self.voice.no_credits
-        self.books.refuse(problem[0], body)
-        return contract.error(*problem)
-
-    def record(self, vendor_task_id: str) -> Any:
-        """Return the record of a task, ``None`` for one that is not known or not visible yet."""
-        task = self.books.task(vendor_task_id)
-        if task is None:
-            return None
-        self.books.polled(vendor_task_id)
-        if now_ms() < task["created_ms"] + self.options.visible_after * 1000:
-            return None
-        return contract.record(task, self.worker.links(task), self.voice)
-
-    def _problem(self, body: dict[str, Any]) -> tuple[int, str] | None:
-        if not body.get("callBackUrl"):
-            return 422, "Please enter callBackUrl."
-        if body["type"] not in PRICES:
-            return 422, "type is invalid"
-        if body["type"] == SeparationType.SPLIT_STEM_ADVANCED.value and not body.get("stemName"):
-            return 422, "Please enter stemName."
-        if body.get("audioUrl"):
-            both = body.get("taskId") or body.get("audioId")
-            return (422, "audioUrl cannot be used with taskId and audioId") if both else None
-        pair = body.get("taskId"), body.get("audioId")
-        if self.options.tiny_stems and all(pair):
-            return None
-        known = any((song.task_id, song.audio_id) == pair for song in songs())
-        return None if known else (422, "Record does not exist")
-
-    def _too_fast(self) -> bool:
-        submits, seconds = self.options.rate
-        while self._accepted and time.monotonic() - self._accepted[0] > seconds:
-            self._accepted.popleft()
-        return len(self._accepted) >= submits
-
-
-def create_app(options: SandboxOptions) -> FastAPI:
-    """Build the sandbox's application."""
     vendor = Vendor(options)
 
     @asynccontextmanager
@@ -113,15 +52,19 @@ def create_app(options: SandboxOptions) -> FastAPI:
 
 
 def _add_vendor_routes(app: FastAPI, vendor: Vendor) -> None:
-    def refused(request: Request) -> Response | None:
-        if request.headers.get("authorization") != f"Bearer {vendor.options.api_key}":
-            return _answer(contract.UNAUTHORIZED)
-        return None
+    def only_authorized(request: Request) -> None:
+        if not vendor.authorized(request):
+            vendor.books.refuse(401, {})
+            raise _RefusedError(contract.UNAUTHORIZED)
 
-    @app.post("/api/v1/vocal-removal/generate")
+    @app.exception_handler(_RefusedError)
+    async def refused(_: Request, error: _RefusedError) -> Response:
+        return _answer(error.args[0])
+
+    api = APIRouter(dependencies=[Depends(only_authorized)])
+
+    @api.post("/api/v1/vocal-removal/generate")
     async def generate(request: Request) -> Response:
-        if (refusal := refused(request)) is not None:
-            return refusal
         try:
             body = await request.json()
         except ValueError:
@@ -130,18 +73,20 @@ def _add_vendor_routes(app: FastAPI, vendor: Vendor) -> None:
             return _answer(contract.error(400, "The request body is not valid JSON."))
         return await _generate(vendor, body, request)
 
-    @app.get("/api/v1/vocal-removal/record-info")
-    async def record_info(request: Request, taskId: str = "") -> Response:
-        if (refusal := refused(request)) is not None:
-            return refusal
+    @api.get("/api/v1/vocal-removal/record-info")
+    async def record_info(taskId: str = "") -> Response:
         return await _record_info(vendor, taskId)
 
-    @app.get(vendor.voice.credit_path)
-    async def credit(request: Request) -> Response:
-        if (refusal := refused(request)) is not None:
-            return refusal
+    @api.get(vendor.voice.credit_path)
+    async def credit() -> Response:
         balance = vendor.books.credits
         return _answer(contract.success(balance if vendor.options.dialect == "kie" else int(balance)))
+
+    app.include_router(api)
+
+
+class _RefusedError(Exception):
+    """A request ends here; the argument is its answer."""
 
 
 async def _generate(vendor: Vendor, body: dict[str, Any], request: Request) -> Response:
@@ -186,7 +131,7 @@ async def _record_info(vendor: Vendor, vendor_task_id: str) -> Response:
 
 
 def _add_download_route(app: FastAPI, vendor: Vendor) -> None:
-    @app.get("/s/{file_name}")
+    @app.api_route("/s/{file_name}", methods=["GET", "HEAD"])
     async def stem(request: Request, file_name: str) -> Response:
         row = vendor.books.stem(file_name)
         if row is None:
@@ -201,15 +146,19 @@ def _add_download_route(app: FastAPI, vendor: Vendor) -> None:
         instead = broken(fault) if fault is not None else None
         if instead is not None:
             return instead
-        vendor.books.downloaded(file_name)
-        data = await asyncio.to_thread(Path(row["path"]).read_bytes)
+        try:
+            data = await asyncio.to_thread(Path(row["path"]).read_bytes)
+        except FileNotFoundError:  # somebody emptied the cache
+            return PlainTextResponse("not found", status_code=404)
+        if request.method == "GET":
+            vendor.books.downloaded(file_name)
         return StemResponse(data, request.headers, fault)
 
 
 def _add_sandbox_routes(app: FastAPI, vendor: Vendor) -> None:
     @app.get("/sandbox/health")
     async def health() -> dict[str, str]:
-        return {"status": "ok", "dialect": vendor.options.dialect}
+        return {"status": "ok", "dialect": vendor.options.dialect, "engine": vendor.separator.engine_name}
 
     @app.get("/sandbox/catalogue")
     async def catalogue() -> list[dict[str, Any]]:
@@ -233,9 +182,11 @@ def _add_sandbox_routes(app: FastAPI, vendor: Vendor) -> None:
             raise HTTPException(404, f"There is no song {name}.")
         return Response(song.file, media_type="audio/flac")
 
+    # Not a coroutine: with thousands of tasks the report takes a while, which must not hold up the vendor.
     @app.get("/sandbox/books")
-    async def books() -> dict[str, Any]:
-        return {**vendor.books.report(), "separations": vendor.separator.separations}
+    def books(totals_only: bool = False) -> dict[str, Any]:
+        report = vendor.books.totals() if totals_only else vendor.books.report()
+        return {**report, "separations": vendor.separator.separations}
 
     @app.get("/sandbox/faults")
     async def list_faults() -> list[dict[str, Any]]:

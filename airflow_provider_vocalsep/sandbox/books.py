@@ -6,12 +6,18 @@ import sqlite3
 import threading
 import time
 import uuid
+from collections import defaultdict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+# A log that is written ahead survives the death of the process, at a fraction of the cost of a journal.
 _SCHEMA = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = NORMAL;
 CREATE TABLE IF NOT EXISTS account (id INTEGER PRIMARY KEY CHECK (id = 1), credits REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS task (
     vendor_task_id TEXT PRIMARY KEY, source TEXT NOT NULL, task_id TEXT, audio_id TEXT, audio_url TEXT,
@@ -76,7 +82,7 @@ class Books:
         :param price: What it costs.
         :return: The new task's id; ``None`` when the balance does not cover it.
         """
-        with self._lock:
+        with self._transaction():
             if self.credits < price:
                 return None
             vendor_task_id = uuid.uuid4().hex
@@ -95,7 +101,7 @@ class Books:
 
     def finish(self, vendor_task_id: str, stems: list[dict[str, Any]]) -> None:
         """Write the stems of a task down and end it well."""
-        with self._lock:
+        with self._transaction():
             for stem in stems:
                 self._run(
                     "INSERT OR REPLACE INTO stem VALUES (?, ?, ?, ?, ?, ?, 0)",
@@ -109,7 +115,7 @@ class Books:
 
     def fail(self, vendor_task_id: str, status: str, code: int, message: str, *, refund: bool) -> None:
         """End a task badly."""
-        with self._lock:
+        with self._transaction():
             self._run(
                 "UPDATE task SET status = ?, error_code = ?, error_message = ?, completed_ms = ?"
                 " WHERE vendor_task_id = ?",
@@ -170,8 +176,8 @@ class Books:
     def stem(self, file_name: str) -> dict[str, Any] | None:
         """Return the stem of a file, with the time its task ended."""
         rows = self._rows(
-            "SELECT stem.*, task.completed_ms, task.source, task.task_id, task.audio_id, task.audio_url FROM stem JOIN task USING (vendor_task_id)"
-            " WHERE file_name = ?",
+            "SELECT stem.*, task.completed_ms, task.source, task.task_id, task.audio_id, task.audio_url"
+            " FROM stem JOIN task USING (vendor_task_id) WHERE file_name = ?",
             file_name,
         )
         return rows[0] if rows else None
@@ -207,14 +213,17 @@ class Books:
         """Return everything: totals, one row a task with its callbacks and stems, and sums by track."""
         with self._lock:
             tasks = self._rows("SELECT * FROM task ORDER BY created_ms")
-            callbacks = self._rows("SELECT * FROM callback ORDER BY at_ms")
-            stems = self._rows("SELECT vendor_task_id, name, file_name, duration, downloads FROM stem")
+            callbacks = _by_task(self._rows("SELECT * FROM callback ORDER BY at_ms"))
+            stems = _by_task(
+                self._rows(
+                    "SELECT vendor_task_id, name, file_name, duration, downloads FROM stem ORDER BY name"
+                )
+            )
             totals = self.totals()
         by_track: dict[str, dict[str, Any]] = {}
         for task in tasks:
-            mine = task["vendor_task_id"]
-            task["callbacks"] = [c for c in callbacks if c["vendor_task_id"] == mine]
-            task["stems"] = [s for s in stems if s["vendor_task_id"] == mine]
+            task["callbacks"] = callbacks[task["vendor_task_id"]]
+            task["stems"] = stems[task["vendor_task_id"]]
             track = by_track.setdefault(
                 task["source"], {"submits": 0, "charged": 0.0, "refunded": 0.0, "polls": 0}
             )
@@ -223,6 +232,17 @@ class Books:
                 track[column] += task[column]
         return {**totals, "tracks": by_track, "tasks": tasks}
 
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock:
+            self._run("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._run("ROLLBACK")
+                raise
+            self._run("COMMIT")
+
     def _run(self, sql: str, *values: Any) -> None:
         with self._lock:
             self._db.execute(sql, values)
@@ -230,6 +250,13 @@ class Books:
     def _rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         with self._lock:
             return [dict(row) for row in self._db.execute(sql, values)]
+
+
+def _by_task(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    by_task = defaultdict(list)
+    for row in rows:
+        by_task[row.pop("vendor_task_id")].append(row)
+    return by_task
 
 
 def source_of(request: dict[str, Any]) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import sqlite3
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from airflow_provider_vocalsep.sandbox.options import SandboxOptions, default_ca
 )
 @click.option("--port", default=9000, type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
 @click.option(
-    "--port-file", type=click.Path(path_type=Path), help="Write the sandbox's address into this file."
+    "--port-file", type=click.Path(path_type=Path), help="Write the port into this file once it listens."
 )
 @click.option(
     "--dialect", default="sunoapi", type=click.Choice(["sunoapi", "kie"]), help="Whose API to speak."
@@ -81,24 +84,34 @@ def sandbox(port_file: Path | None, credits_: float, api_key: str | None, **sett
     except ValueError as e:
         raise click.BadParameter(str(e), param_hint="--submit-rate") from e
     try:
-        from airflow_provider_vocalsep.sandbox.server import serve
+        import airflow_provider_vocalsep.sandbox.app  # noqa: F401 - what it needs may not be installed
+        from airflow_provider_vocalsep.sandbox.engine.spleeter import WeightsMissingError
+        from airflow_provider_vocalsep.sandbox.server import build_server, listen, url_of
     except ImportError as e:
         raise click.ClickException(
             f"The sandbox needs more packages ({e.name}): pip install 'airflow-provider-vocalsep[sandbox]'"
         ) from e
-
-    def announce(url: str) -> None:
-        if port_file is not None:
-            port_file.write_text(url)
-        click.echo(f"The sandbox serves the {options.dialect} API at {url}")
-        click.echo(f"API key: {options.api_key}")
-        click.echo(f"Songs: {url}/sandbox/catalogue   Books: {url}/sandbox/books   Stop with Ctrl-C.")
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("airflow_provider_vocalsep.sandbox").setLevel(logging.INFO)
 
     try:
-        serve(options, announce)
-    except ValueError as e:  # a fault that is not one
-        raise click.ClickException(str(e)) from e
+        listener = listen(options)
     except OSError as e:
         raise click.ClickException(
             f"Cannot listen on {options.host}:{options.port} ({e.strerror}); choose another --port, 0 for a free one."
         ) from e
+    with listener:
+        url = url_of(listener)
+        try:
+            server = build_server(options, url)
+        except (ValueError, WeightsMissingError) as e:  # a fault that is not one, an engine that cannot be
+            raise click.ClickException(str(e)) from e
+        except (OSError, sqlite3.Error) as e:
+            raise click.ClickException(f"Cannot write to --state-dir {options.state_dir}: {e}") from e
+        click.echo(f"The sandbox serves the {options.dialect} API at {url}")
+        click.echo(f"API key: {options.api_key}")
+        click.echo(f"Songs: {url}/sandbox/catalogue   Books: {url}/sandbox/books   Stop with Ctrl-C.")
+        sys.stdout.flush()
+        if port_file is not None:
+            port_file.write_text(str(listener.getsockname()[1]))
+        server.run(sockets=[listener])

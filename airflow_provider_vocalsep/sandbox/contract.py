@@ -11,9 +11,13 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 from airflow_provider_vocalsep.api.vocabulary import STEM_SPELLINGS, SeparationType, Stem
+from airflow_provider_vocalsep.sandbox.options import PRICES
+
+#: The stems of a record and of a callback of ``split_stem``, in the order of the vendors' examples.
+_RECORD_STEMS = (Stem.INSTRUMENTAL, *(s for s in STEM_SPELLINGS if s not in (Stem.INSTRUMENTAL, Stem.PIANO)))
+_SPLIT_STEMS = tuple(sorted(_RECORD_STEMS[1:], key=lambda stem: stem.value))
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class Voice:
     :param credit_path: Path of the balance.
     :param container: Key of the stems in a callback.
     :param done: Message of a successful callback.
+    :param done_keys: Order of its keys.
+    :param failed: Message of a failed task by separation type.
     :param failure_code: Code of a failed task's callback.
     :param too_fast: Code and message of a submit over the rate.
     :param no_credits: Code and message of a submit without credits.
@@ -33,17 +39,24 @@ class Voice:
     credit_path: str
     container: str
     done: str
+    done_keys: tuple[str, str, str]
+    failed: dict[str, str]
     failure_code: int
     too_fast: tuple[int, str]
     no_credits: tuple[int, str]
     has_piano: bool
 
 
+_VOCAL_FAILED = "Vocal separation failed"
+_INSTRUMENT_FAILED = "Instrument separation failed"
+
 VOICES = {
     "sunoapi": Voice(
         "/api/v1/generate/credit",
         "vocal_removal_info",
         "vocal Removal generated successfully.",
+        ("code", "data", "msg"),
+        dict.fromkeys(PRICES, _VOCAL_FAILED),
         400,
         (430, "Your call frequency is too high. Please try again later."),
         (429, "Your credits are insufficient, please top up to continue."),
@@ -53,6 +66,8 @@ VOICES = {
         "/api/v1/chat/credit",
         "vocal_separation_info",
         "vocal separation generated successfully.",
+        ("code", "msg", "data"),
+        {**dict.fromkeys(PRICES, _INSTRUMENT_FAILED), "separate_vocal": _VOCAL_FAILED},
         500,
         (429, "Too many requests. Please try again later."),
         (
@@ -82,7 +97,7 @@ UNAUTHORIZED = error(
 
 
 def stem_file(stem_id: str, group: str) -> str:
-    """Return the name of a stem's file: ``<uuid>_Backing_Vocals.mp3``; advanced names keep their space."""
+    """Return the name of a stem's file: ``<uuid>_Backing_Vocals.mp3``; advanced ones keep their space unencoded."""
     return f"{stem_id}_{group}.mp3"
 
 
@@ -99,7 +114,7 @@ def record(task: dict[str, Any], stems: list[dict[str, Any]], voice: Voice) -> d
     :param stems: Its stems: ``name``, ``stem_id``, ``url``, ``duration``.
     :param voice: The vendor.
     """
-    done = task["status"] in ("SUCCESS", "CALLBACK_EXCEPTION")
+    done = task["status"] == "SUCCESS" or (task["status"] == "CALLBACK_EXCEPTION" and stems)
     return {
         "taskId": task["vendor_task_id"],
         "musicId": task["audio_id"],
@@ -129,9 +144,8 @@ def _response(task: dict[str, Any], stems: list[dict[str, Any]], voice: Voice) -
         for stem in stems
         if stem["url"]
     ]
-    for stem, spelling in STEM_SPELLINGS.items():
-        if stem is not Stem.PIANO or voice.has_piano:
-            response[spelling.record] = urls.get(stem.value)
+    for stem in (*_RECORD_STEMS, *((Stem.PIANO,) if voice.has_piano else ())):
+        response[STEM_SPELLINGS[stem].record] = urls.get(stem.value)
     return response
 
 
@@ -150,34 +164,28 @@ def _pairs(task: dict[str, Any], stems: list[dict[str, Any]]) -> list[dict[str, 
 
 def callback(task: dict[str, Any], stems: list[dict[str, Any]], voice: Voice) -> dict[str, Any]:
     """Return the body of a callback, keys in the order of the vendor's examples."""
+    task_id, container = task["vendor_task_id"], voice.container
     if task["status"] not in ("SUCCESS", "CALLBACK_EXCEPTION"):
-        data = {"task_id": task["vendor_task_id"], voice.container: None}
         code = task["error_code"] or voice.failure_code
-        return {"code": code, "msg": task["error_message"] or "Vocal separation failed", "data": data}
-    container = voice.container
+        message = task["error_message"] or voice.failed[task["type"]]
+        return {"code": code, "msg": message, "data": {"task_id": task_id, container: None}}
+    urls = {stem["name"]: stem["url"] for stem in stems}
+
+    def addresses(*names: Stem) -> dict[str, str]:
+        return {STEM_SPELLINGS[name].callback: urls.get(name.value) or "" for name in names}
+
     info: dict[str, Any]
     if task["type"] == SeparationType.SPLIT_STEM_ADVANCED.value:
         container, info = "vocal_removal_info", {"origin_data": _pairs(task, stems)}
+    elif task["type"] == SeparationType.SEPARATE_VOCAL.value:
+        info = {**addresses(Stem.INSTRUMENTAL), "origin_url": "", **addresses(Stem.VOCALS)}
     else:
-        urls = {stem["name"]: stem["url"] for stem in stems}
-        two = task["type"] == SeparationType.SEPARATE_VOCAL.value
-        named = (
-            (Stem.INSTRUMENTAL, Stem.VOCALS)
-            if two
-            else tuple(
-                s for s in sorted(Stem, key=lambda s: s.value) if s not in (Stem.INSTRUMENTAL, Stem.PIANO)
-            )
-        )
-        info = {"origin_url": ""} | {STEM_SPELLINGS[s].callback: urls.get(s.value) or "" for s in named}
-    return {"code": 200, "msg": voice.done, "data": {"task_id": task["vendor_task_id"], container: info}}
+        info = {"origin_url": "", **addresses(*_SPLIT_STEMS)}
+    body = {"code": 200, "msg": voice.done, "data": {"task_id": task_id, container: info}}
+    return {key: body[key] for key in voice.done_keys}
 
 
 def signature_headers(key: str, task_id: str, timestamp: int) -> dict[str, str]:
     """Return kie's signature headers: Base64 of HMAC-SHA256 over ``task_id.timestamp``."""
     digest = hmac.new(key.encode(), f"{task_id}.{timestamp}".encode(), hashlib.sha256).digest()
     return {"X-Webhook-Timestamp": str(timestamp), "X-Webhook-Signature": base64.b64encode(digest).decode()}
-
-
-def link(base_url: str, file_name: str, *, encoded: bool) -> str:
-    """Return a stem's address; the vendor leaves the spaces of advanced names as they are."""
-    return f"{base_url}/s/{quote(file_name) if encoded else file_name}"

@@ -39,7 +39,7 @@ class Fault(BaseModel):
     :param status: ``html``: the HTTP status; ``fail``: the task's ``successFlag``; ``expired``: the HTTP status.
     :param refund: ``fail``: give the credits back.
     :param seconds: ``slow`` and ``late``: how long.
-    :param after: ``drop``, ``short``, ``corrupt``: how many bytes are right before it happens.
+    :param after: ``drop`` and ``corrupt``: how many bytes are right before it happens.
     :param to: ``redirect``: where to.
     :param fired: How often it has struck.
     """

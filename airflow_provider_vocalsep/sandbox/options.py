@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 #: The vendors' price list: kie's submit page, and api.box for sunoapi's.
@@ -13,7 +14,7 @@ PRICES = {"separate_vocal": 10, "split_stem": 50, "split_stem_advanced": 20}
 
 def default_cache_dir() -> Path:
     """Return where separated songs are kept between runs."""
-    return Path.home() / ".cache" / "vocalsep-sandbox"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vocalsep-sandbox"
 
 
 @dataclass(frozen=True)
@@ -75,3 +76,16 @@ class SandboxOptions:
         if match is None or not int(match[1]) or not float(match[2]):
             raise ValueError(f"write a rate as 20/10s (submits per seconds), not {self.submit_rate!r}")
         return int(match[1]), float(match[2])
+
+    def arguments(self) -> list[str]:
+        """Return the arguments of ``vocalsep sandbox`` that mean the same."""
+        found: list[str] = []
+        for option in fields(self):
+            value, name = getattr(self, option.name), "--" + option.name.replace("_", "-")
+            if option.name == "faults":
+                found += [part for fault in self.faults for part in ("--fault", fault)]
+            elif value is True:
+                found.append(name)
+            elif value is not None and value is not False:
+                found += [name, str(value)]
+        return found

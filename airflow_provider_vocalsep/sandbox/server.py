@@ -3,58 +3,157 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
 
+from airflow_provider_vocalsep.sandbox.options import SandboxOptions
+
 if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
-    from airflow_provider_vocalsep.sandbox.options import SandboxOptions
+    import uvicorn
+
+#: Seconds within which a sandbox answers for the first time, or goes away, even on a busy machine.
+_PATIENCE = 60
 
 
-def serve(options: SandboxOptions, announce: Callable[[str], None]) -> None:
+class SandboxError(RuntimeError):
+    """The sandbox could not be started."""
+
+
+def listen(options: SandboxOptions) -> socket.socket:
     """
-    Serve until SIGINT or SIGTERM.
+    Take the sandbox's port.
 
     :param options: The sandbox's options.
-    :param announce: Called with the sandbox's address once it listens.
-    :raises OSError: the port is taken.
+    :raises OSError: the port is taken, or the address is not ours.
+    """
+    return socket.create_server((options.host, options.port), backlog=512)
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the address of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{host}:{port}"
+
+
+def build_server(options: SandboxOptions, url: str) -> uvicorn.Server:
+    """
+    Build the server, and with it the vendor behind it.
+
+    :param options: The sandbox's options.
+    :param url: Where it listens, for the links that it gives out.
+    :raises ValueError: a fault or the rate is not written right.
+    :raises WeightsMissingError: the engine ``spleeter`` was asked for and has no weights.
     """
     import uvicorn
 
     from airflow_provider_vocalsep.sandbox.app import create_app, with_transport
 
-    with socket.create_server((options.host, options.port), backlog=512) as listener:
-        url = f"http://{options.host}:{listener.getsockname()[1]}"
-        app = create_app(options)
-        app.state.vendor.worker.base_url = (options.public_url or url).rstrip("/")
-        config = uvicorn.Config(
+    app = create_app(options)
+    app.state.vendor.worker.base_url = (options.public_url or url).rstrip("/")
+    return uvicorn.Server(
+        uvicorn.Config(
             with_transport(app),
             log_level="warning",
             access_log=False,
             lifespan="on",
             timeout_graceful_shutdown=2,
         )
-        announce(url)
-        uvicorn.Server(config).run(sockets=[listener])
+    )
+
+
+@contextmanager
+def running_sandbox(*, in_process: bool = False, **options: Any) -> Iterator[RunningSandbox]:
+    """
+    Run a sandbox on a free port of loopback until the block ends.
+
+    .. code-block:: python
+
+        with running_sandbox(dialect="kie", task_seconds=0) as sandbox:
+            ...  # sandbox.url, sandbox.api_key, sandbox.books(), sandbox.set_fault("read", "html", times=3)
+
+    :param in_process: Serve from a thread of this process, which starts at once, instead of from a process of its
+        own, which takes nothing of this one's time.
+    :param options: Fields of :class:`~airflow_provider_vocalsep.sandbox.options.SandboxOptions`.
+    :raises SandboxError: it ended instead of answering; the message has its output.
+    """
+    settings = SandboxOptions(**{"port": 0, **options})
+    with _in_thread(settings) if in_process else _in_subprocess(settings) as sandbox:
+        yield sandbox
+
+
+@contextmanager
+def _in_thread(options: SandboxOptions) -> Iterator[RunningSandbox]:
+    with listen(options) as listener:
+        url = url_of(listener)
+        server = build_server(options, url)
+        thread = threading.Thread(
+            target=server.run, kwargs={"sockets": [listener]}, name="sandbox", daemon=True
+        )
+        thread.start()
+        try:
+            yield RunningSandbox(url, options.api_key)
+        finally:
+            server.should_exit = True
+            thread.join(_PATIENCE)
+
+
+@contextmanager
+def _in_subprocess(options: SandboxOptions) -> Iterator[RunningSandbox]:
+    with tempfile.TemporaryDirectory(prefix="vocalsep-sandbox-") as folder:
+        port_file, output = Path(folder, "port"), Path(folder, "output")
+        command = [sys.executable, "-m", "airflow_provider_vocalsep.sandbox", *options.arguments()]
+        with output.open("wb") as log:
+            process = subprocess.Popen(  # noqa: S603
+                [*command, "--port-file", str(port_file)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            port = _read_port(port_file, process, output)
+            yield RunningSandbox(f"http://{options.host}:{port}", options.api_key, process)
+        finally:
+            process.terminate()
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _read_port(port_file: Path, process: subprocess.Popen[bytes], output: Path) -> int:
+    deadline = time.monotonic() + _PATIENCE
+    while not port_file.exists() or not (port := port_file.read_text()):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise SandboxError(f"The sandbox did not start. It said:\n{output.read_text(errors='replace')}")
+        time.sleep(0.02)
+    return int(port)
 
 
 @dataclass(frozen=True)
 class RunningSandbox:
     """
-    A sandbox in a process of its own.
+    A sandbox that runs.
 
     :param url: Its address.
     :param api_key: The key that it accepts.
-    :param process: The process.
+    :param process: Its process, when it has one of its own.
     """
 
     url: str
     api_key: str = field(repr=False)
-    process: subprocess.Popen[bytes] = field(repr=False)
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def catalogue(self) -> list[dict[str, Any]]:
         """Return its songs."""
@@ -63,6 +162,10 @@ class RunningSandbox:
     def books(self) -> dict[str, Any]:
         """Return its accounts: what was submitted, charged, asked and delivered."""
         return dict(self._call("GET", "books").json())
+
+    def totals(self) -> dict[str, Any]:
+        """Return the sums of its accounts alone, which stay small with thousands of tracks."""
+        return dict(self._call("GET", "books?totals_only=true").json())
 
     def faults(self) -> list[dict[str, Any]]:
         """Return the fault switches that are on, and how often each has struck."""

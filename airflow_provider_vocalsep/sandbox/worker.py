@@ -34,7 +34,7 @@ _MAX_SOURCE_BYTES = 20 * 1024 * 1024
 _FETCH_SECONDS = 30
 
 #: Hosts that clients write into the mandatory ``callBackUrl`` when they only poll.
-_PLACEHOLDERS = (".invalid", ".placeholder", ".example", "example.com", "example.org")
+_PLACEHOLDERS = (".invalid", ".placeholder", ".example", ".example.com", ".example.org")
 
 
 class SourceUnavailableError(Exception):
@@ -83,10 +83,10 @@ class Worker:
             await self._session.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def links(self, task: dict[str, Any], *, encoded: bool = False) -> list[dict[str, Any]]:
-        """Return a task's stems with their addresses."""
+    def links(self, task: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return a task's stems with their addresses, in which the vendor leaves spaces as they are."""
         return [
-            {**stem, "url": contract.link(self.base_url, stem["file_name"], encoded=encoded)}
+            {**stem, "url": f"{self.base_url}/s/{stem['file_name']}"}
             for stem in self.books.stems(task["vendor_task_id"])
         ]
 
@@ -108,24 +108,33 @@ class Worker:
         failure: tuple[int, str] | None = None
         stems: list[dict[str, Any]] = []
         if fault is not None and fault.kind == "fail":
-            failure = fault.code, fault.message or "Vocal separation failed"
+            failure = fault.code, fault.message or self.voice.failed[task["type"]]
         else:
             try:
                 stems = await asyncio.get_running_loop().run_in_executor(self._pool, self._separate, task)
             except SourceUnavailableError as e:
                 failure = 451, f"Failed to download the source audio: {e}"
             except NotAudioError:
-                failure = 400, "The source is not audio."
+                failure = self.voice.failure_code, "The source audio cannot be read."
             except Exception:
                 log.exception("Separation of task %s failed", vendor_task_id)
-                failure = 500, "Vocal separation failed"
+                failure = 500, self.voice.failed[task["type"]]
         await asyncio.sleep(max(0.0, task["created_ms"] / 1000 + self.options.task_seconds - time.time()))
+        if fault is not None and fault.kind == "callback_exception_without_urls":
+            stems = []
         if failure is not None:
             status = str(fault.status or "GENERATE_AUDIO_FAILED") if fault else "GENERATE_AUDIO_FAILED"
             refund = (fault.refund if fault else False) or failure[0] == 531
             self.books.fail(vendor_task_id, status, *failure, refund=refund)
         else:
             self.books.finish(vendor_task_id, stems)
+        log.info(
+            "%s of %s: %s (task %s)",
+            task["type"],
+            task["source"],
+            failure[1] if failure else f"{len(stems)} stems",
+            vendor_task_id,
+        )
         if fault is not None and fault.kind.startswith("callback_exception"):
             self.books.callback_gave_up(vendor_task_id)
             return
@@ -139,7 +148,7 @@ class Worker:
         stems = []
         for name, path in files.items():
             stem_id = str(uuid.uuid4())
-            group = f"{task['stem_name']} {name}" if advanced else contract.group_of(name)
+            group = task["stem_name"] if advanced else contract.group_of(name)
             stems.append(
                 {
                     "name": name,
@@ -179,7 +188,7 @@ class Worker:
     async def _deliver(self, task: dict[str, Any], body: dict[str, Any]) -> bool:
         """Post a callback until it is answered with 200 or the tries are used up."""
         url, vendor_task_id = task["callback_url"], task["vendor_task_id"]
-        if (urlsplit(url).hostname or "").endswith(_PLACEHOLDERS):
+        if f".{urlsplit(url).hostname}".endswith(_PLACEHOLDERS):
             self.books.wrote_callback(vendor_task_id, 0, url, None, "not attempted")
             return True
         if self._session is None:
@@ -209,14 +218,17 @@ class Worker:
 
 
 def _fetch(url: str) -> bytes:
+    deadline = time.monotonic() + _FETCH_SECONDS
     try:
         with requests.get(url, stream=True, timeout=_FETCH_SECONDS) as response:
             response.raise_for_status()
-            data = b""
+            data = bytearray()
             for block in response.iter_content(1 << 16):
                 data += block
                 if len(data) > _MAX_SOURCE_BYTES:
                     raise SourceUnavailableError("the file is larger than 20 MB")
-            return data
+                if time.monotonic() > deadline:
+                    raise SourceUnavailableError(f"it took longer than {_FETCH_SECONDS} s")
+            return bytes(data)
     except requests.RequestException as e:
         raise SourceUnavailableError(str(e)) from e

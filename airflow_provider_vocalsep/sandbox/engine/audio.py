@@ -25,12 +25,14 @@ def decode(data: bytes) -> Audio:
 
     :param data: The file.
     :return: Samples × 2, 44.1 kHz, between -1 and 1.
-    :raises NotAudioError: libsndfile does not know it.
+    :raises NotAudioError: libsndfile does not know it, or there is nothing to hear in it.
     """
     try:
         samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as e:
         raise NotAudioError(str(e)) from e
+    if not len(samples):
+        raise NotAudioError("It has no samples.")
     if rate != RATE:
         from scipy.signal import resample_poly
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_vocalsep.sandbox.engine.audio import Audio
 
 _FRAME, _HOP, _RATE = 4096, 1024, 44_100
@@ -22,6 +24,11 @@ _VOICE_BAND = (120.0, 8000.0)
 #: Hertz below which a band's bass lies.
 _BASS_BELOW = 180.0
 _EPSILON = 1e-8
+#: Frames of a median: about 0.4 s in time, 180 Hz in frequency.
+_MEDIAN = 17
+#: Long songs are worked on in pieces of about 30 s, so that memory stays bounded. Each piece sees a second more on
+#: either side than it answers for, which is more than a median and a frame reach: the seams cannot be told.
+_PIECE, _CONTEXT = 1290 * _HOP, 43 * _HOP
 
 
 class DspEngine:
@@ -36,6 +43,9 @@ class DspEngine:
         :param mix: Samples × 2, 44.1 kHz.
         :return: The vocals, of the same shape.
         """
+        return _in_pieces(self._vocals_of_piece, mix)["vocals"]
+
+    def _vocals_of_piece(self, mix: Audio) -> dict[str, Audio]:
         left, right = _spectra(mix)
         middle = np.abs(left + right) / 2
         side = np.abs(left - right) / 2
@@ -43,7 +53,7 @@ class DspEngine:
         mask = middle**2 / (middle**2 + 4 * side**2 + _EPSILON)
         mask *= harmonic**2 / (harmonic**2 + percussive**2 + _EPSILON)
         mask *= _band(*_VOICE_BAND)[:, None]
-        return _sound([left * mask, right * mask], len(mix))
+        return {"vocals": _sound([left * mask, right * mask], len(mix))}
 
 
 def divide(accompaniment: Audio) -> dict[str, Audio]:
@@ -53,6 +63,10 @@ def divide(accompaniment: Audio) -> dict[str, Audio]:
     :param accompaniment: Samples × 2, 44.1 kHz.
     :return: ``drums``, ``bass``, ``guitar`` and ``keyboard``; together they are the accompaniment.
     """
+    return _in_pieces(_divide_piece, accompaniment)
+
+
+def _divide_piece(accompaniment: Audio) -> dict[str, Audio]:
     left, right = _spectra(accompaniment)
     level = np.abs(left) + np.abs(right)
     harmonic, percussive = _median_filtered(level)
@@ -66,9 +80,25 @@ def divide(accompaniment: Audio) -> dict[str, Audio]:
 
 def _median_filtered(magnitude: Any) -> tuple[Any, Any]:
     """Return what goes on in time (harmonic) and what spreads over frequency (percussive)."""
+    return _median_along_rows(magnitude), _median_along_rows(magnitude.T).T
+
+
+def _median_along_rows(rows: Any) -> Any:
+    """Filter the rows as one long line: SciPy does that six times as fast as a table."""
     from scipy.ndimage import median_filter
 
-    return median_filter(magnitude, size=(1, 17)), median_filter(magnitude, size=(17, 1))
+    half = _MEDIAN // 2
+    padded = np.pad(rows, ((0, 0), (half, half)), mode="symmetric")
+    return median_filter(padded.ravel(), size=_MEDIAN).reshape(padded.shape)[:, half:-half]
+
+
+def _in_pieces(work: Callable[[Audio], dict[str, Audio]], samples: Audio) -> dict[str, Audio]:
+    done: dict[str, list[Audio]] = {}
+    for start in range(0, len(samples), _PIECE):
+        first = max(0, start - _CONTEXT)
+        for name, part in work(samples[first : start + _PIECE + _CONTEXT]).items():
+            done.setdefault(name, []).append(part[start - first : start - first + _PIECE])
+    return {name: np.concatenate(parts) for name, parts in done.items()}
 
 
 def _spectra(samples: Audio) -> tuple[Any, Any]:

