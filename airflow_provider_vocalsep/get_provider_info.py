@@ -55,8 +55,8 @@ def get_provider_info() -> dict[str, Any]:
                     "download_hosts": {
                         "label": "Download hosts",
                         "description": (
-                            "Comma-separated hosts from which stems may be downloaded, for example "
-                            "*.aiquickdraw.com, cdn1.suno.ai. Empty allows any public host."
+                            "Comma-separated hosts from which stems may be downloaded. Empty allows any public "
+                            "host; a proxy makes it mandatory."
                         ),
                         "schema": {"type": ["string", "null"]},
                     },
@@ -76,6 +76,7 @@ def get_provider_info() -> dict[str, Any]:
                         "password": "the key from the vendor's dashboard",
                         "host": "empty: the vendor's own, https://api.sunoapi.org or https://api.kie.ai",
                         "login": "only needed when two accounts share a ledger",
+                        "download_hosts": "*.aiquickdraw.com, cdn1.suno.ai",
                     },
                 },
             }
