@@ -9,6 +9,9 @@ COMPILE := $(UV) pip compile --quiet --upgrade --universal --python-version 3.10
 	--no-emit-index-url --no-emit-find-links
 CODE := airflow_provider_vocalsep dags tests $(wildcard benchmarks)
 
+# As pip does, trust the certificates that the system trusts.
+export UV_SYSTEM_CERTS ?= true
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit lint types format build constraints clean
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
+import tempfile
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 #: The only interface that anything in the demo listens on.
 LOOPBACK = "127.0.0.1"
@@ -40,8 +44,32 @@ def free_ports(count: int) -> list[int]:
 
 def free_port(preferred: int | None = None) -> int:
     """
-    Return the preferred port if nobody listens there, else any free one.
+    Return the preferred port if nobody listens there or is about to, else any free one.
 
     :param preferred: Port that people expect, for example 8080.
     """
-    return preferred if preferred is not None and is_free(preferred) else free_ports(1)[0]
+    if preferred is not None and _claim(preferred) and is_free(preferred):
+        return preferred
+    return free_ports(1)[0]
+
+
+#: Open lock files by port, held until this process ends.
+_claims: dict[int, int] = {}
+
+
+def _claim(port: int) -> bool:
+    """Agree with other stacks that start now: Airflow takes ten seconds until it listens."""
+    if port in _claims:
+        return True
+    lock = None
+    try:
+        lock = os.open(
+            Path(tempfile.gettempdir()) / f"vocalsep-port-{port}.lock", os.O_CREAT | os.O_RDWR, 0o666
+        )
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        if lock is not None:
+            os.close(lock)
+        return False
+    _claims[port] = lock
+    return True

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
+import tempfile
 from contextlib import closing
 
 from airflow_provider_vocalsep.demo.ports import LOOPBACK, free_port, free_ports, is_free
@@ -18,6 +21,16 @@ class TestFreePort:
 
             assert not is_free(taken)
             assert free_port(taken) != taken
+
+    def test_takes_another_when_a_starting_stack_has_claimed_it(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("TMPDIR", str(tmp_path))
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        (port,) = free_ports(1)
+        code = f"from airflow_provider_vocalsep.demo.ports import free_port; print(free_port({port}))"
+
+        assert free_port(port) == port
+        assert int(subprocess.check_output([sys.executable, "-c", code])) != port
+        assert free_port(port) == port
 
     def test_several_are_all_different_and_free(self):
         ports = free_ports(20)
