@@ -6,7 +6,15 @@ import sys
 import tempfile
 from contextlib import closing
 
+import pytest
+
 from airflow_provider_vocalsep.demo.ports import LOOPBACK, free_port, free_ports, is_free
+
+
+@pytest.fixture(autouse=True)
+def _claims_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
 
 
 class TestFreePort:
@@ -22,9 +30,7 @@ class TestFreePort:
             assert not is_free(taken)
             assert free_port(taken) != taken
 
-    def test_takes_another_when_a_starting_stack_has_claimed_it(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("TMPDIR", str(tmp_path))
-        monkeypatch.setattr(tempfile, "tempdir", None)
+    def test_takes_another_when_a_starting_stack_has_claimed_it(self):
         (port,) = free_ports(1)
         code = f"from airflow_provider_vocalsep.demo.ports import free_port; print(free_port({port}))"
 
