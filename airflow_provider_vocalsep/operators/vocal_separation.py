@@ -279,6 +279,7 @@ class VocalSeparationOperator(BaseOperator):
         return deadline if deadline > time.time() else time.time() + timeout
 
     def _check_outcome(self, outcome: WaitOutcome, vendor_task_id: str, message: str) -> str:
+        message = f"Track {self.label!r}: {message}"
         self.log.info("%s", message)
         if outcome is WaitOutcome.GAVE_UP:
             raise WaitGivenUpError(message)
