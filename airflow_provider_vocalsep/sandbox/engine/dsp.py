@@ -34,7 +34,7 @@ _PIECE, _CONTEXT = 1290 * _HOP, 43 * _HOP
 class DspEngine:
     """Takes for vocals what stands in the middle of the stereo image, is tonal, and lies where voices do."""
 
-    name = "dsp-1"
+    name = "dsp"
 
     def vocals(self, mix: Audio) -> Audio:
         """

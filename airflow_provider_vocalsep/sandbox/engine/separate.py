@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: Part of each result's name in the cache: raise it when an engine answers differently than before.
-_VERSION = 2
+_VERSION = 3
 
 #: Below this root mean square (-60 dB) one of the twelve stems counts as not there.
 _SILENCE = 1e-3

