@@ -1,8 +1,8 @@
 """
 One asynchronous client per account and event loop.
 
-Resolving a connection inside a triggerer takes a turn of the loop that serves every trigger of that host (about
-eleven a second at most), so hundreds of waiting tracks share one resolved connection and its open sockets.
+Resolving a connection inside a triggerer takes a turn of the loop that serves every trigger of that host
+(``airflow.jobs.triggerer_job_runner``), so hundreds of waiting tracks share one resolved connection and its sockets.
 """
 
 from __future__ import annotations
