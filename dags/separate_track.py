@@ -40,6 +40,7 @@ with DAG(
         "destination": Param(
             "s3://stems/tracks", type="string", pattern="^s3://", description="Where stems land."
         ),
+        "poll_interval": Param(30, type="number", minimum=1, description="Seconds between status reads."),
     },
     render_template_as_native_obj=True,
 ) as dag:
@@ -54,4 +55,5 @@ with DAG(
         separation_type="{{ params.separation_type }}",
         stem_name="{{ params.stem_name }}",
         destination="{{ params.destination }}",
+        poll_interval="{{ params.poll_interval }}",
     )

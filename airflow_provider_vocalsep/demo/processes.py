@@ -152,9 +152,10 @@ def stop_services(services: Sequence[Service], how: signal.Signals = signal.SIGT
 
 
 def clean_environment() -> dict[str, str]:
-    """Return this process's environment without what would bend a service, with loopback never proxied."""
+    """Return this process's environment without what would bend a service: loopback unproxied, logs written at once."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN_PREFIXES)}
-    return {**kept, "NO_PROXY": f"{LOOPBACK},localhost", "no_proxy": f"{LOOPBACK},localhost"}
+    own = {"NO_PROXY": f"{LOOPBACK},localhost", "no_proxy": f"{LOOPBACK},localhost", "PYTHONUNBUFFERED": "1"}
+    return {**kept, **own}
 
 
 def wait_until(

@@ -109,6 +109,7 @@ class TestTrack:
                 **{name: songs[0][name] for name in ("key", "task_id", "audio_id")},
                 "separation_type": "split_stem",
                 "destination": f"{destination}/out",
+                "poll_interval": 1,
             },
         )
 

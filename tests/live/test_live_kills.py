@@ -82,7 +82,10 @@ class TestATaskKilled:
     ):
         before = charges()
         airflow.wait_for_dags(["separate_track"])
-        conf = {name: song[name] for name in ("key", "task_id", "audio_id")} | {"destination": destination}
+        conf = {name: song[name] for name in ("key", "task_id", "audio_id")} | {
+            "destination": destination,
+            "poll_interval": 1,
+        }
         run_id = airflow.api.trigger("separate_track", conf)
         airflow.api.wait_for_task("separate_track", run_id, "separate", ["deferred"])
         airflow.services["triggerer"].kill()
