@@ -36,7 +36,6 @@ CREATE TABLE IF NOT EXISTS callback (
     status INTEGER, outcome TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS refusal (at_ms INTEGER NOT NULL, code INTEGER NOT NULL, source TEXT);
-CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
 
 
@@ -152,17 +151,10 @@ class Books:
     def polled(self, vendor_task_id: str) -> None:
         """Count one read of a record."""
         self._run("UPDATE task SET polls = polls + 1 WHERE vendor_task_id = ?", vendor_task_id)
-        self.count("polls")
 
     def downloaded(self, file_name: str) -> None:
         """Count one download of a stem."""
         self._run("UPDATE stem SET downloads = downloads + 1 WHERE file_name = ?", file_name)
-
-    def count(self, name: str) -> None:
-        """Count something that belongs to no task."""
-        self._run(
-            "INSERT INTO counter VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1", name
-        )
 
     def task(self, vendor_task_id: str) -> dict[str, Any] | None:
         """Return a task's row."""
@@ -192,21 +184,19 @@ class Books:
         with self._lock:
             task = self._rows(
                 "SELECT count(*) AS submits, coalesce(sum(charged), 0) AS credits_charged,"
-                " coalesce(sum(refunded), 0) AS credits_refunded, coalesce(sum(refunded > 0), 0) AS refunds FROM task"
+                " coalesce(sum(refunded), 0) AS credits_refunded, coalesce(sum(refunded > 0), 0) AS refunds,"
+                " coalesce(sum(polls), 0) AS polls FROM task"
             )[0]
-            counters = {row["name"]: row["value"] for row in self._rows("SELECT * FROM counter")}
             refused = self._rows("SELECT code, count(*) AS n FROM refusal GROUP BY code")
             return {
                 "credits": self.credits,
                 **task,
                 "charges": task["submits"],
-                "polls": counters.get("polls", 0),
                 "callbacks": self._rows(
                     "SELECT count(*) AS n FROM callback WHERE outcome != 'not attempted'"
                 )[0]["n"],
                 "downloads": self._rows("SELECT coalesce(sum(downloads), 0) AS n FROM stem")[0]["n"],
                 "refusals": {str(row["code"]): row["n"] for row in refused},
-                "counters": counters,
             }
 
     def report(self) -> dict[str, Any]:
