@@ -41,7 +41,13 @@ class EntryState(str, Enum):
     FAILED = "failed"
 
 
-class Asker(BaseModel):
+class _Kept(BaseModel):
+    """A part of an entry; what a newer version wrote into it survives a change by this one."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Asker(_Kept):
     """
     Who asked: the Airflow task instance, as far as there is one.
 
@@ -113,7 +119,7 @@ def source_of(track: Track) -> str:
     return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), ""))
 
 
-class Outcome(BaseModel):
+class Outcome(_Kept):
     """
     How an attempt came to nothing.
 
@@ -133,7 +139,7 @@ class Outcome(BaseModel):
     final: bool = False
 
 
-class Attempt(BaseModel):
+class Attempt(_Kept):
     """
     One submit, from the intent to its end.
 
@@ -155,7 +161,7 @@ class Attempt(BaseModel):
     outcome: Outcome | None = None
 
 
-class Landing(BaseModel):
+class Landing(_Kept):
     """
     One place where the stems landed.
 
@@ -171,7 +177,7 @@ class Landing(BaseModel):
     bytes: int
 
 
-class Event(BaseModel):
+class Event(_Kept):
     """
     One line of the history.
 
@@ -197,7 +203,7 @@ class Event(BaseModel):
     last_at: datetime | None = None
 
 
-class LedgerEntry(BaseModel):
+class LedgerEntry(_Kept):
     """
     Everything known about one paid separation.
 
@@ -211,8 +217,6 @@ class LedgerEntry(BaseModel):
     :param history: What happened, oldest first; nothing is ever taken out of it.
     """
 
-    model_config = ConfigDict(extra="allow")  # an entry of a newer version keeps what it brought
-
     schema_version: int = SCHEMA_VERSION
     account: str
     source: str
@@ -221,7 +225,7 @@ class LedgerEntry(BaseModel):
     track_key: str
     title: str | None = None
     state: EntryState
-    attempts: list[Attempt] = Field(default_factory=list)
+    attempts: list[Attempt] = Field(min_length=1)
     landings: dict[str, Landing] = Field(default_factory=dict)
     history: list[Event] = Field(default_factory=list)
 

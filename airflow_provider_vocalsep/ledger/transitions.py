@@ -123,8 +123,9 @@ def claim(
             track_key=intent.track_key,
             title=intent.title,
             state=EntryState.CLAIMED,
+            attempts=[_attempt_of(intent, now)],
         )
-        return _add_attempt(entry, intent, now)
+        return _claimed(entry, intent, now)
     current = entry.current
     if current.attempt_id == intent.attempt_id:  # our own write, whose answer the store lost
         return None, Submit(current.attempt_id)
@@ -282,17 +283,25 @@ def failed_submissions(entry: LedgerEntry, asker: Asker, vendor_task_id: str) ->
     return count
 
 
+def _attempt_of(intent: Intent, now: datetime) -> Attempt:
+    return Attempt(
+        attempt_id=intent.attempt_id,
+        asked_by=intent.asked_by,
+        fingerprint=intent.fingerprint,
+        claimed_at=now,
+    )
+
+
 def _add_attempt(
     entry: LedgerEntry, intent: Intent, now: datetime, *, message: str | None = None
 ) -> tuple[LedgerEntry, Submit]:
-    entry.attempts.append(
-        Attempt(
-            attempt_id=intent.attempt_id,
-            asked_by=intent.asked_by,
-            fingerprint=intent.fingerprint,
-            claimed_at=now,
-        )
-    )
+    entry.attempts.append(_attempt_of(intent, now))
+    return _claimed(entry, intent, now, message=message)
+
+
+def _claimed(
+    entry: LedgerEntry, intent: Intent, now: datetime, *, message: str | None = None
+) -> tuple[LedgerEntry, Submit]:
     entry.state = EntryState.CLAIMED
     note(entry, "claimed", now, by=intent.asked_by, attempt_id=intent.attempt_id, message=message)
     return entry, Submit(intent.attempt_id)

@@ -49,12 +49,16 @@ def is_final(error: BaseException) -> bool:
     return isinstance(error, _FINAL)
 
 
-def fail_or_retry(error: VocalSepError) -> NoReturn:
+def fail_or_retry(error: VocalSepError, *, track_key: object = None) -> NoReturn:
     """
     Let Airflow retry what may pass and fail at once what will not.
 
+    :param error: The error.
+    :param track_key: Key of the track that it is about; a message that does not name it yet is made to.
     :raises AirflowFailException: for an error that no retry mends, with the same message.
     """
+    if track_key and repr(track_key) not in str(error):
+        error.args = (f"Track {track_key!r}: {error}",)
     if is_final(error):
         raise AirflowFailException(str(error)) from error
     raise error

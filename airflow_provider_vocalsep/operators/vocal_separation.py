@@ -145,6 +145,10 @@ class VocalSeparationOperator(BaseOperator):
             return str(self.track.get("title") or self.track.get("key") or "")
         return str(self.track)
 
+    @property
+    def _track_key(self) -> Any:
+        return self.track.get("key") if isinstance(self.track, dict) else None
+
     @cached_property
     def hook(self) -> VocalSeparationHook:
         """The hook of ``vocalsep_conn_id``."""
@@ -155,7 +159,7 @@ class VocalSeparationOperator(BaseOperator):
         try:
             return self._execute(context)
         except VocalSepError as e:
-            fail_or_retry(e)
+            fail_or_retry(e, track_key=self._track_key)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Land the stems, once the trigger has seen the vendor's task end."""
@@ -165,7 +169,7 @@ class VocalSeparationOperator(BaseOperator):
             job = self._job(parts, Source(parts.track))
             return self._finish(parts, job, job.read_task(vendor_task_id))
         except VocalSepError as e:
-            fail_or_retry(e)
+            fail_or_retry(e, track_key=self._track_key)
 
     def _execute(self, context: Context) -> dict[str, Any]:
         parts = self._parts(context)
@@ -279,7 +283,7 @@ class VocalSeparationOperator(BaseOperator):
         return deadline if deadline > time.time() else time.time() + timeout
 
     def _check_outcome(self, outcome: WaitOutcome, vendor_task_id: str, message: str) -> str:
-        message = f"Track {self.label!r}: {message}"
+        message = f"Track {self._track_key!r}: {message}"
         self.log.info("%s", message)
         if outcome is WaitOutcome.GAVE_UP:
             raise WaitGivenUpError(message)

@@ -1,0 +1,302 @@
+"""The ledger in a real S3 server: races, round trips, broken objects, broken stores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.config import Config
+
+from airflow_provider_vocalsep.api.errors import Verdict
+from airflow_provider_vocalsep.api.vocabulary import SeparationType
+from airflow_provider_vocalsep.ledger import (
+    Asker,
+    Attach,
+    EntryState,
+    Identity,
+    InDoubt,
+    Intent,
+    Landed,
+    Landing,
+    Ledger,
+    LedgerError,
+    Outcome,
+    S3LedgerStore,
+    Submit,
+)
+from airflow_provider_vocalsep.ledger.ledger import utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_s3 import S3Client
+
+    from airflow_provider_vocalsep.demo.seaweed import SeaweedServer
+
+    Caplog = pytest.LogCaptureFixture
+
+ONE = Identity("sunoapi", "t/a", SeparationType.SEPARATE_VOCAL)
+TWO = Identity("sunoapi", "t/b", SeparationType.SPLIT_STEM)
+MANIFEST = "s3://stems/one/separate_vocal/manifest.json"
+
+#: Every request asked once and given up soon.
+IMPATIENT = Config(connect_timeout=2, read_timeout=2, retries={"max_attempts": 0})
+
+CONDITIONS = {"If-Match", "If-None-Match"}
+ENTRY = b'{"account": "a", "source": "s", "separation_type": "separate_vocal", "track_key": "k", "state": '
+
+
+def asker(run: str) -> Asker:
+    return Asker(dag_id="d", run_id=run, task_id="separate", map_index=3, try_number=1)
+
+
+def intent(run: str) -> Intent:
+    return Intent(attempt_id=f"attempt-{run}", asked_by=asker(run), track_key="one", title="🎵 One")
+
+
+def work(ledger: Ledger, identity: Identity) -> list[Any]:
+    """Go all the way, and return what the first claim is told and what another run is after each step."""
+    landing = Landing(at=utc_now(), vendor_task_id="T1", stems=2, bytes=9)
+    told: list[Any] = [ledger.claim(identity, intent("run"), manifest_uri=MANIFEST)]
+    for step in (
+        lambda: None,
+        lambda: ledger.submitted(identity, "attempt-run", "T1"),
+        lambda: ledger.separated(identity, "T1", asker("run")),
+        lambda: ledger.landed(identity, MANIFEST, landing, asker("run")),
+    ):
+        step()
+        told.append(ledger.claim(identity, intent("another"), manifest_uri=MANIFEST))
+    return told
+
+
+@pytest.fixture
+def ledger(s3: S3Client, bucket: str, prefix: str) -> Ledger:
+    return Ledger(S3LedgerStore(s3, bucket, prefix))
+
+
+def stored(ledger: Ledger, body: bytes | None = None) -> bytes:
+    """Return the object of ``ONE`` as it is, replaced by ``body`` first."""
+    client, place = ledger.store.client, ledger.where(ONE).removeprefix("s3://").split("/", 1)
+    where = dict(zip(("Bucket", "Key"), place, strict=True))
+    if body is not None:
+        client.put_object(Body=body, **where)
+    return client.get_object(**where)["Body"].read()
+
+
+def warnings(caplog: Caplog) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name.startswith("airflow_provider_vocalsep")]
+
+
+def at_once(threads: int, do: Callable[[int], Any]) -> list[Any]:
+    barrier = Barrier(threads)
+
+    def start(number: int) -> Any:
+        barrier.wait(30)
+        return do(number)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(start, range(threads)))
+
+
+class TestManyAtOnce:
+    @pytest.mark.parametrize("shared", [False, True], ids=["a client each", "one ledger"])
+    @pytest.mark.parametrize("before", [0, 1], ids=["a new track", "a failed track"])
+    def test_claim_and_exactly_one_may_submit(
+        self, seaweed: SeaweedServer, ledger: Ledger, caplog: Caplog, shared: bool, before: int
+    ) -> None:
+        """The condition on a new track is If-None-Match, on a failed one If-Match."""
+        store = ledger.store
+        ledgers = [ledger] * 16
+        if not shared:
+            ledgers = [Ledger(S3LedgerStore(seaweed.client(), store.bucket, store.prefix)) for _ in ledgers]
+        if before:
+            ledger.claim(ONE, intent("first"))
+            ledger.failed(ONE, "attempt-first", Outcome(at=utc_now(), verdict=Verdict.RETRY))
+        decisions = at_once(16, lambda number: ledgers[number].claim(ONE, intent(f"run-{number}")))
+        assert Counter(map(type, decisions)) == {Submit: 1, InDoubt: 15}
+        entry = ledger.read(ONE)
+        assert len(entry.attempts) == before + 1
+        assert [d.attempt_id for d in decisions if isinstance(d, Submit)] == [entry.current.attempt_id]
+        doubts = [d for d in decisions if isinstance(d, InDoubt)]
+        assert all(doubt.attempt == entry.current and doubt.in_flight for doubt in doubts)
+        assert warnings(caplog) == []
+
+    def test_write_to_one_history_and_nothing_is_lost(self, ledger: Ledger) -> None:
+        ledger.claim(ONE, intent("run"))
+
+        def write(number: int) -> None:
+            for line in range(10):
+                ledger.note(ONE, "noted", by=asker(f"run-{number}"), message=f"{number}.{line}")
+
+        at_once(8, write)
+        lines = [event.message for event in ledger.read(ONE).history[1:]]
+        assert sorted(lines) == [f"{number}.{line}" for number in range(8) for line in range(10)]
+        assert sorted(lines, key=lambda m: m[0]) == sorted(lines), "each writer's lines are in its order"
+
+
+class TestTheWholeWay:
+    def test_tells_another_run_to_wait_to_attach_and_that_it_has_landed(self, ledger: Ledger) -> None:
+        ours, doubt, submitted, separated, landed = work(ledger, ONE)
+        entry = ledger.read(ONE)
+        known = "T1", entry.current.submitted_at, "attempt-run"
+        assert ours == Submit("attempt-run")
+        assert isinstance(doubt, InDoubt)
+        assert doubt.in_flight
+        assert [submitted, separated, landed] == [Attach(*known), Attach(*known), Landed(*known)]
+        assert len(entry.attempts) == 1
+
+    def test_is_plain_json_at_the_address_that_the_documentation_names(
+        self, ledger: Ledger, bucket: str, prefix: str
+    ) -> None:
+        work(ledger, ONE)
+        digest = hashlib.sha256(b'["sunoapi", "t/a", "separate_vocal", ""]').hexdigest()
+        assert ledger.where(ONE) == f"s3://{bucket}/{prefix}/{digest[:2]}/{digest}.json"
+        content = json.loads(stored(ledger))
+        assert (content["state"], content["source"], content["title"]) == ("landed", "t/a", "🎵 One")
+        assert content["attempts"][0]["vendor_task_id"] == "T1"
+        assert content["landings"][MANIFEST]["stems"] == 2
+        assert [(e["event"], e["count"]) for e in content["history"]] == [
+            ("claimed", 1), ("submitted", 1), ("attached", 1), ("separated", 1), ("attached", 1), ("landed", 1),
+        ]  # fmt: skip
+
+    def test_is_ours_though_the_answer_to_the_claim_was_lost_and_botocore_sent_it_again(
+        self, seaweed: SeaweedServer, ledger: Ledger
+    ) -> None:
+        client, statuses = seaweed.client(), []
+
+        def send_before(request: Any, **_: Any) -> None:
+            if request.url.endswith(".json"):
+                statuses.append(client._endpoint.http_session.send(request).status_code)
+                request.reset_stream()
+
+        client.meta.events.register("before-send.s3.PutObject", send_before)
+        flaky = Ledger(S3LedgerStore(client, ledger.store.bucket, ledger.store.prefix))
+        assert flaky.claim(ONE, intent("run")) == Submit("attempt-run")
+        assert statuses == [200]
+        assert len(ledger.read(ONE).attempts) == 1
+
+    @pytest.mark.parametrize(
+        "where",
+        [
+            pytest.param(lambda entry: entry, id="in the entry"),
+            pytest.param(lambda entry: entry["attempts"][0], id="in an attempt"),
+            pytest.param(lambda entry: entry["landings"][MANIFEST], id="in a landing"),
+            pytest.param(lambda entry: entry["history"][0], id="in an event"),
+        ],
+    )
+    def test_keeps_what_a_newer_version_wrote(self, ledger: Ledger, where: Callable[[Any], Any]) -> None:
+        work(ledger, ONE)
+        content = json.loads(stored(ledger))
+        content["schema_version"] = 2
+        where(content)["rating"] = {"stars": 5, "by": ["me"]}
+        stored(ledger, json.dumps(content).encode())
+        ledger.note(ONE, "noted", by=asker("run"))
+        after = json.loads(stored(ledger))
+        assert after["history"].pop()["event"] == "noted"
+        assert after == content
+
+
+class TestWhatCannotBeRead:
+    @pytest.mark.parametrize(
+        "body",
+        [
+            pytest.param(b"", id="nothing"),
+            pytest.param(ENTRY, id="half an entry"),
+            pytest.param(b"\xff\xfe\x00", id="no text"),
+            pytest.param(b"null", id="null"),
+            pytest.param(b'{"stems": []}', id="another object"),
+            pytest.param(ENTRY + b'"refunded"}', id="an unknown state"),
+            pytest.param(ENTRY + b'"claimed", "attempts": []}', id="no attempts"),
+        ],
+    )
+    def test_is_an_error_that_names_it_and_never_a_new_claim(self, ledger: Ledger, body: bytes) -> None:
+        stored(ledger, body)
+        with pytest.raises(LedgerError) as e:
+            ledger.claim(ONE, intent("run"))
+        assert ledger.where(ONE) in str(e.value)
+        with pytest.raises(LedgerError):
+            ledger.submitted(ONE, "attempt-run", "T1")
+        assert stored(ledger) == body
+
+    @pytest.mark.parametrize(
+        "changes, elsewhere, cause",
+        [
+            pytest.param({}, "no-such-ledger", "NoSuchBucket", id="no bucket"),
+            pytest.param({"aws_secret_access_key": "w"}, None, "SignatureDoesNotMatch", id="wrong secret"),
+            pytest.param({"aws_access_key_id": "nobody"}, None, "InvalidAccessKeyId", id="unknown key"),
+            pytest.param({"endpoint_url": "http://127.0.0.1:9"}, None, "Could not connect", id="no server"),
+        ],
+    )
+    def test_because_of_the_store_is_an_error_soon(
+        self,
+        seaweed: SeaweedServer,
+        ledger: Ledger,
+        changes: dict[str, str],
+        elsewhere: str | None,
+        cause: str,
+    ) -> None:
+        login = {"aws_access_key_id": seaweed.access_key, "aws_secret_access_key": seaweed.secret_key}
+        arguments = {"endpoint_url": seaweed.endpoint_url, "region_name": "us-east-1", **login, **changes}
+        client = boto3.client("s3", config=IMPATIENT, **arguments)
+        store = S3LedgerStore(client, elsewhere or ledger.store.bucket, ledger.store.prefix)
+        ledger.claim(TWO, intent("run"))
+        begun = time.monotonic()
+        with pytest.raises(LedgerError, match=cause) as e:
+            Ledger(store).claim(ONE, intent("run"))
+        assert store.where(ONE) in str(e.value)
+        if not elsewhere:  # SeaweedFS makes a bucket that is written to
+            with pytest.raises(LedgerError, match=cause):
+                store.write(ONE, ledger.read(TWO), None)
+        assert time.monotonic() - begun < 5
+        assert ledger.read(ONE) is None
+
+
+class TestAStoreWithoutConditions:
+    def refuse(self, request: Any, **_: Any) -> AWSResponse | None:
+        """Answer as stores do that know no such header."""
+        if not CONDITIONS & set(request.headers):
+            return None
+        response = AWSResponse(request.url, 501, {}, None)
+        response._content = b"<Error><Code>NotImplemented</Code><Message>no</Message></Error>"
+        return response
+
+    @pytest.mark.parametrize(
+        "ignored",
+        [CONDITIONS, {"If-Match"}, {"If-None-Match"}, None],
+        ids=["ignores both", "ignores If-Match", "ignores If-None-Match", "refuses the headers"],
+    )
+    def test_is_warned_of_once_and_good_for_one_run_at_a_time(
+        self, seaweed: SeaweedServer, ledger: Ledger, caplog: Caplog, ignored: set[str] | None
+    ) -> None:
+        client, asked = seaweed.client(), []
+
+        def strip(params: Any, **_: Any) -> None:
+            if params["url_path"].endswith(".json"):
+                asked.append(CONDITIONS & set(params["headers"]))
+            for name in ignored or ():
+                params["headers"].pop(name, None)
+
+        client.meta.events.register("before-call.s3.PutObject", strip)
+        if ignored is None:
+            client.meta.events.register("before-send.s3.PutObject", self.refuse)
+        caplog.set_level(logging.WARNING)
+        plain = Ledger(S3LedgerStore(client, ledger.store.bucket, ledger.store.prefix))
+        told = [Submit, InDoubt, Attach, Attach, Landed]
+        assert [type(decision) for decision in work(plain, ONE)] == told
+        (message,) = warnings(caplog)
+        assert "ignores conditional writes" in message
+        assert "only one run at a time" in message
+        assert [type(decision) for decision in work(plain, TWO)] == told
+        assert len(warnings(caplog)) == 1
+        assert asked
+        assert not any(asked), "written plainly, no condition that half works"
+        assert ledger.read(TWO).state is EntryState.LANDED

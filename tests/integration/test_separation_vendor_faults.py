@@ -1,0 +1,123 @@
+"""A vendor that answers badly, late or not at all: nothing is paid twice, and the message says what happens next."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_vocalsep.jobs.separation import SeparationFailedError
+from airflow_provider_vocalsep.jobs.waiting import WaitGivenUpError
+from airflow_provider_vocalsep.landing.errors import LandingError
+
+OPERATOR = "airflow_provider_vocalsep.operators.vocal_separation"
+
+
+class TestSubmit:
+    @pytest.mark.parametrize("kind", ["html", "truncated", "accept_then_drop"])
+    def test_without_a_readable_answer_is_never_sent_again_by_itself(self, bench, faulty, kind):
+        faulty("submit", kind, times=1)
+        first = bench.refusal(AirflowFailException)
+        paid = bench.submits
+        assert paid == (1 if kind == "accept_then_drop" else 0)
+
+        retry = bench.refusal(AirflowFailException)
+        assert bench.submits == paid
+        for message in (first, retry):
+            assert "'daisy-bell'" in message
+            assert "on_lost_submit='resubmit'" in message
+            assert "_vocalsep/ledger/" in message
+
+        assert set(bench.separate(on_lost_submit="resubmit")["stems"]) == {"vocals", "instrumental"}
+        assert bench.submits == paid + 1
+
+    def test_turned_away_as_too_fast_is_sent_again_after_a_pause(self, bench, faulty):
+        faulty("submit", "code", code=430, times=2)
+        bench.separate()
+
+        assert bench.submits == 1
+
+    def test_turned_away_for_credits_fails_and_says_so(self, bench, faulty):
+        faulty("submit", "code", code=429, message="The current credits are insufficient.")
+        message = bench.refusal(AirflowFailException)
+
+        assert "'daisy-bell'" in message
+        assert "out of credits" in message
+        assert bench.submits == 0
+
+
+class TestReading:
+    @pytest.mark.parametrize("kind", ["html", "truncated", "null", "http_429"])
+    def test_passing_trouble_does_not_end_the_wait(self, bench, faulty, kind):
+        faulty("read", kind, times=3)
+        bench.separate()
+
+        assert bench.submits == 1
+
+    def test_a_task_that_the_vendor_never_knows_fails_naming_key_and_dialect(
+        self, bench, faulty, monkeypatch
+    ):
+        monkeypatch.setattr(f"{OPERATOR}.VISIBILITY_GRACE", 1)
+        faulty("read", "null")
+        message = bench.refusal(AirflowFailException)
+
+        assert "'daisy-bell'" in message
+        assert "key and dialect" in message
+        assert bench.submits == 1
+
+    def test_a_finished_task_without_stems_is_read_again_by_the_retry(self, bench, faulty, sandbox):
+        faulty("read", "no_urls")
+        message = bench.refusal(LandingError)
+        assert "'daisy-bell'" in message
+        assert "offers none" in message
+
+        sandbox.clear_faults()
+        bench.separate()
+        assert bench.submits == 1
+
+
+class TestTask:
+    def test_whose_callback_failed_is_finished_all_the_same(self, bench, faulty):
+        faulty("task", "callback_exception")
+
+        assert set(bench.separate()["stems"]) == {"vocals", "instrumental"}
+
+    def test_whose_callback_failed_and_that_offers_nothing_is_not_paid_again(self, bench, faulty):
+        faulty("task", "callback_exception_without_urls")
+        with pytest.raises((LandingError, SeparationFailedError, AirflowFailException), match="'daisy-bell'"):
+            bench.separate()
+        assert bench.submits == 1
+
+    def test_that_fails_on_its_source_is_not_retried(self, bench, faulty):
+        faulty("task", "fail", code=451, message="cannot fetch the file")
+        message = bench.refusal(AirflowFailException)
+
+        assert "'daisy-bell'" in message
+        assert "451: cannot fetch the file" in message
+
+    @pytest.mark.parametrize("code", [500, 531])
+    def test_that_fails_by_chance_is_paid_again_by_the_retry(self, bench, faulty, code):
+        faulty("task", "fail", code=code, message="bad luck", times=1)
+        message = bench.refusal(SeparationFailedError)
+        assert "'daisy-bell'" in message
+        assert "bad luck" in message
+        assert ("given back" in message) is (code == 531)
+
+        bench.separate()
+        assert bench.submits == 2
+
+    def test_that_fails_every_time_is_not_paid_for_ever(self, bench, faulty):
+        faulty("task", "fail", code=500, message="bad luck")
+        bench.refusal(SeparationFailedError)
+        message = bench.refusal(AirflowFailException)
+
+        assert "max_submissions" in message
+        assert bench.submits == 2
+
+    def test_that_never_ends_is_given_up_and_attached_to_by_the_retry(self, bench, faulty, sandbox):
+        faulty("task", "stuck", times=1)
+        message = bench.refusal(WaitGivenUpError, timeout=1)
+        assert "'daisy-bell'" in message
+        assert "a retry attaches to it" in message
+
+        bench.refusal(WaitGivenUpError, timeout=1)
+        assert bench.submits == 1
