@@ -28,7 +28,12 @@ def get_provider_info() -> dict[str, Any]:
             {"integration-name": name, "python-modules": [f"{package}.operators.vocal_separation"]}
         ],
         "sensors": [{"integration-name": name, "python-modules": [f"{package}.sensors.vocal_separation"]}],
-        "triggers": [{"integration-name": name, "python-modules": [f"{package}.triggers.vocal_separation"]}],
+        "triggers": [
+            {
+                "integration-name": name,
+                "python-modules": [f"{package}.triggers.vocal_separation", f"{package}.triggers.lost_submit"],
+            }
+        ],
         "transfers": [
             {
                 "source-integration-name": name,
@@ -68,6 +73,26 @@ def get_provider_info() -> dict[str, Any]:
                         ),
                         "schema": {"type": ["boolean", "null"], "default": False},
                     },
+                    "callback_base_url": {
+                        "label": "Callback address",
+                        "description": (
+                            "Public address of this Airflow, which the vendor calls back. Empty: polling alone."
+                        ),
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "callback_secret": {
+                        "label": "Callback secret",
+                        "description": (
+                            "At least 16 random characters that sign callback addresses. To rotate: the new one, a "
+                            "comma, the old one."
+                        ),
+                        "schema": {"type": ["string", "null"], "format": "password"},
+                    },
+                    "webhook_hmac_key": {
+                        "label": "Webhook HMAC key",
+                        "description": "kie.ai only: the key of its settings page; callbacks must carry its signature.",
+                        "schema": {"type": ["string", "null"], "format": "password"},
+                    },
                 },
                 "ui-field-behaviour": {
                     "hidden-fields": ["schema", "port"],
@@ -77,6 +102,7 @@ def get_provider_info() -> dict[str, Any]:
                         "host": "empty: the vendor's own, https://api.sunoapi.org or https://api.kie.ai",
                         "login": "only needed when two accounts share a ledger",
                         "download_hosts": "*.aiquickdraw.com, cdn1.suno.ai",
+                        "callback_base_url": "https://airflow.example.com",
                     },
                 },
             }

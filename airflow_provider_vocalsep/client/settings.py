@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow_provider_vocalsep import __version__
 from airflow_provider_vocalsep.api.dialects import Dialect, get_dialect
@@ -19,6 +20,9 @@ USER_AGENT = f"airflow-provider-vocalsep/{__version__}"
 
 #: Seconds to connect and to wait for an answer. Recorded answers take 0.45-0.85 s; a minute is past any hope.
 TIMEOUT = (10.0, 60.0)
+
+#: Characters of a callback secret; 16 random ones are beyond guessing.
+MIN_SECRET_LENGTH = 16
 
 
 class ConnectionSettingsError(VocalSepError):
@@ -36,6 +40,9 @@ class AccountSettings:
     :param account: Name of the account; the ledger keeps apart what different accounts paid for.
     :param download_hosts: Hosts from which stems may be downloaded; empty for any public one.
     :param allow_private_hosts: Stems may come from private addresses and over plain HTTP. For the sandbox.
+    :param callback_base_url: Public address of Airflow's API server, without a slash at the end; ``None`` for polling alone.
+    :param callback_secrets: What signs callback addresses; the first makes new ones, all are accepted.
+    :param webhook_hmac_key: Key of the vendor's own signature, when it has one.
     """
 
     api_key: str = field(repr=False)
@@ -44,6 +51,9 @@ class AccountSettings:
     account: str
     download_hosts: tuple[str, ...] = ()
     allow_private_hosts: bool = False
+    callback_base_url: str | None = None
+    callback_secrets: tuple[str, ...] = field(default=(), repr=False)
+    webhook_hmac_key: str | None = field(default=None, repr=False)
 
     @classmethod
     def build(
@@ -78,6 +88,9 @@ class AccountSettings:
             account=login or dialect.name,
             download_hosts=_hosts(extra.get("download_hosts")),
             allow_private_hosts=_flag(conn_id, "allow_private_hosts", extra.get("allow_private_hosts")),
+            callback_base_url=_callback_base_url(conn_id, extra),
+            callback_secrets=_callback_secrets(conn_id, extra),
+            webhook_hmac_key=extra.get("webhook_hmac_key") or None,
         )
 
     @property
@@ -101,6 +114,34 @@ def _base_url(host: str | None, schema: str | None, port: int | None) -> str | N
     if port and not url.rsplit(":", 1)[-1].isdigit():
         url = f"{url.rstrip('/')}:{port}"
     return url.rstrip("/")
+
+
+def _callback_base_url(conn_id: str, extra: Mapping[str, Any]) -> str | None:
+    url = str(extra.get("callback_base_url") or "").strip().rstrip("/")
+    if not url:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ConnectionSettingsError(
+            f"Connection {conn_id!r}, field callback_base_url: write the public address of Airflow's API server, for "
+            f"example https://airflow.example.com, not {url!r}."
+        )
+    if not extra.get("callback_secret"):
+        raise ConnectionSettingsError(
+            f"Connection {conn_id!r} has a callback_base_url and no callback_secret: put at least {MIN_SECRET_LENGTH} "
+            "random characters there, for example of `openssl rand -hex 32`."
+        )
+    return url
+
+
+def _callback_secrets(conn_id: str, extra: Mapping[str, Any]) -> tuple[str, ...]:
+    secrets = tuple(str(extra.get("callback_secret") or "").replace(",", " ").split())
+    if any(len(secret) < MIN_SECRET_LENGTH for secret in secrets):
+        raise ConnectionSettingsError(
+            f"Connection {conn_id!r}, field callback_secret: each secret needs at least {MIN_SECRET_LENGTH} characters, "
+            "for example of `openssl rand -hex 32`."
+        )
+    return secrets
 
 
 def _hosts(value: Any) -> tuple[str, ...]:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: Seconds between status reads. Both vendors' callback pages advise 30.
 DEFAULT_POLL_INTERVAL = 30.0
 
+#: Seconds between status reads while the vendor is to call back: a safety net, past the 1 to 3 minutes that a separation takes.
+SAFETY_POLL_INTERVAL = 300.0
+
 #: Seconds for which an id that the vendor does not know counts as "not visible yet". The vendor answers
 #: ``data: null`` for an unknown id, and may do so right after a submit.
 VISIBILITY_GRACE = 120.0
@@ -40,6 +43,8 @@ class WaitOutcome(str, Enum):
     UNKNOWN = "unknown"
     #: The vendor refuses to answer, and will until a person changes something.
     REFUSED = "refused"
+    #: The vendor called back. Its record says what came of the task.
+    CALLED_BACK = "called_back"
     #: The deadline passed. The task itself may still finish; a retry attaches to it again.
     GAVE_UP = "gave_up"
 
@@ -81,6 +86,14 @@ class Poller:
         self.reads = 0
         self._troubles = 0
         self._last_trouble: str | None = None
+
+    def begin(self, now: float) -> Sleep | Ended:
+        """
+        Decide what comes first where nothing has to be read at once.
+
+        :param now: Epoch seconds.
+        """
+        return self._sleep(self._first_phase(), now)
 
     def on_record(self, task: SeparationTask | None, now: float) -> Sleep | Ended:
         """

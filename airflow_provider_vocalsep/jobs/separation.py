@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_vocalsep.api.codes import classify_task
 from airflow_provider_vocalsep.api.errors import SeparationFailedError, Verdict, VocalSepError
+from airflow_provider_vocalsep.api.requests import PLACEHOLDER_CALLBACK_URL
 from airflow_provider_vocalsep.ledger import Identity, Landing, Outcome
 
 if TYPE_CHECKING:
@@ -30,7 +31,14 @@ class Vendor(Protocol):
 
     settings: AccountSettings
 
-    def submit(self, track: Track, separation_type: SeparationType, *, stem_name: str | None = None) -> str:
+    def submit(
+        self,
+        track: Track,
+        separation_type: SeparationType,
+        *,
+        stem_name: str | None = None,
+        callback_url: str = PLACEHOLDER_CALLBACK_URL,
+    ) -> str:
         """Submit a track, once."""
 
     def read_task(self, vendor_task_id: str) -> SeparationTask | None:

@@ -6,6 +6,7 @@ import logging
 import time
 import uuid
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -27,12 +28,12 @@ from airflow_provider_vocalsep.api.errors import (
     Verdict,
     VocalSepError,
 )
+from airflow_provider_vocalsep.api.requests import PLACEHOLDER_CALLBACK_URL
 from airflow_provider_vocalsep.ledger import (
     Attach,
     ClaimLostError,
     InDoubt,
     Intent,
-    Landed,
     LedgerError,
     Outcome,
     Submit,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_vocalsep.jobs.separation import Separation, Vendor
     from airflow_provider_vocalsep.ledger import Asker, Decision, Ledger
+    from airflow_provider_vocalsep.ledger.entry import Attempt
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +81,35 @@ class LostSubmitError(VocalSepError):
     """A submit may have been paid and its vendor task id is not known."""
 
 
+class CallbackAwaited(Exception):
+    """
+    A submit's answer was lost and the vendor is to call back about it: wait, then secure again.
+
+    :param attempt_id: The attempt that the callback will name.
+    :param until: Until when it is worth waiting.
+    """
+
+    def __init__(self, message: str, attempt_id: str, until: datetime) -> None:
+        super().__init__(message)
+        self.attempt_id = attempt_id
+        self.until = until
+
+
+@dataclass(frozen=True)
+class CallbackLine:
+    """
+    The vendor's way to call this task instance back.
+
+    :param url_of: Makes the address for an attempt.
+    :param heard: Tells the vendor task of an attempt, if a callback has named it.
+    :param grace: Seconds after the submit for which a callback is waited for whose submit's answer was lost.
+    """
+
+    url_of: Callable[[str], str]
+    heard: Callable[[str], str | None]
+    grace: float
+
+
 @dataclass(frozen=True)
 class Secured:
     """
@@ -88,12 +119,16 @@ class Secured:
     :param submitted_at: When it was submitted.
     :param submitted_now: Whether it was submitted just now, or found in the ledger.
     :param landed: The ledger has its stems in the bucket, at the place asked for.
+    :param attempt_id: The attempt that paid for it.
+    :param calls_back: The vendor reports its end to this task instance.
     """
 
     vendor_task_id: str
     submitted_at: datetime
     submitted_now: bool = False
     landed: bool = False
+    attempt_id: str = ""
+    calls_back: bool = False
 
 
 class Submitter:
@@ -106,6 +141,7 @@ class Submitter:
     :param asked_by: Who asks.
     :param manifest_uri: Where the stems are to land; ``None`` when they are not to be landed.
     :param on_lost_submit: What to do about a submit whose answer was lost.
+    :param line: How the vendor calls back; ``None`` when it does not.
     :param sleep: How to wait, in seconds.
     """
 
@@ -118,6 +154,7 @@ class Submitter:
         asked_by: Asker,
         manifest_uri: str | None = None,
         on_lost_submit: OnLostSubmit = OnLostSubmit.ADOPT,
+        line: CallbackLine | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.separation = separation
@@ -126,13 +163,15 @@ class Submitter:
         self.asked_by = asked_by
         self.manifest_uri = manifest_uri
         self.on_lost_submit = on_lost_submit
+        self.line = line
         self.sleep = sleep
 
     def secure(self) -> Secured:
         """
         Make sure that the separation is paid for, once: submit it, or find who did.
 
-        :raises LostSubmitError: a submit before may have been paid; ``on_lost_submit`` forbids another.
+        :raises CallbackAwaited: a submit may have been paid; the vendor is to call back and say which task it made.
+        :raises LostSubmitError: a submit may have been paid; ``on_lost_submit`` forbids another.
         :raises VocalSepError: nothing was paid.
         """
         intent = Intent(
@@ -141,6 +180,7 @@ class Submitter:
             track_key=self.separation.track.key,
             fingerprint=self.separation.fingerprint,
             title=self.separation.track.title,
+            calls_back=self.line is not None,
         )
         while True:
             try:
@@ -172,11 +212,23 @@ class Submitter:
                 decision.submitted_at.isoformat(timespec="seconds"),
                 decision.vendor_task_id,
             )
-        landed = isinstance(decision, Landed)
-        return Secured(decision.vendor_task_id, decision.submitted_at, landed=landed)
+            reports_to = decision.reports_to
+            calls_back = reports_to is not None and reports_to.instance == self.asked_by.instance
+            return Secured(
+                decision.vendor_task_id,
+                decision.submitted_at,
+                attempt_id=decision.attempt_id,
+                calls_back=calls_back,
+            )
+        return Secured(
+            decision.vendor_task_id, decision.submitted_at, landed=True, attempt_id=decision.attempt_id
+        )
 
     def _resolve_doubt(self, doubt: InDoubt, intent: Intent) -> Decision:
         lost = doubt.attempt
+        adopted = self._adopt(lost)
+        if adopted is not None:
+            return adopted
         what = (
             f"Track {self.separation.track.key!r} may have been paid for already: {lost.asked_by} was about to submit it at "
             f"{lost.claimed_at.isoformat(timespec='seconds')} (attempt {lost.attempt_id}) and no answer of the "
@@ -185,8 +237,42 @@ class Submitter:
         if self.on_lost_submit is OnLostSubmit.RESUBMIT:
             log.warning("%s Submitting it anew, as on_lost_submit='resubmit' asks; this may pay twice.", what)
             return self.ledger.take_over(self.separation.identity, lost, intent)
+        if lost.calls_back and lost.asked_by.instance != self.asked_by.instance:
+            what += " Its vendor task may have called it back: clear that task instance first, it adopts the vendor task."
         raise LostSubmitError(
             f"{what} {_WAY_OUT} Ledger entry: {self.ledger.where(self.separation.identity)}"
+        )
+
+    def _adopt(self, lost: Attempt) -> Decision | None:
+        """
+        Take over the vendor task that a callback has named.
+
+        :return: ``None`` when none has and none is to be expected any more.
+        :raises CallbackAwaited: one is to be expected.
+        """
+        ours = lost.calls_back and lost.asked_by.instance == self.asked_by.instance
+        if self.line is None or not ours or self.on_lost_submit is OnLostSubmit.FAIL:
+            return None
+        key, identity = self.separation.track.key, self.separation.identity
+        vendor_task_id = self.line.heard(lost.attempt_id)
+        if vendor_task_id is not None:
+            log.info(
+                "Track %r: the vendor called back about task %s; adopting it, nothing is paid again.",
+                key,
+                vendor_task_id,
+            )
+            self.ledger.submitted(identity, lost.attempt_id, vendor_task_id, event="adopted")
+            return Attach(vendor_task_id, self.ledger.now(), lost.attempt_id, reports_to=lost.asked_by)
+        until = lost.claimed_at + timedelta(seconds=self.line.grace)
+        if self.ledger.now() >= until:
+            return None
+        raise CallbackAwaited(
+            f"Track {key!r} may have been paid for at {lost.claimed_at.isoformat(timespec='seconds')} and the vendor's "
+            f"answer was lost. Waiting until {until.isoformat(timespec='seconds')} for its callback, which names the "
+            f"vendor task (attempt {lost.attempt_id}); then on_lost_submit={self.on_lost_submit.value!r} decides. "
+            "Nothing is submitted meanwhile.",
+            lost.attempt_id,
+            until,
         )
 
     def _submit(self, attempt_id: str) -> Secured:
@@ -194,6 +280,13 @@ class Submitter:
             vendor_task_id = self._send(attempt_id)
         except SubmitOutcomeUnknownError as e:
             self.ledger.doubtful(self.separation.identity, attempt_id, str(e))
+            log.warning("Track %r: %s", self.separation.track.key, e)
+            entry = self.ledger.read(self.separation.identity)
+            adopted = self._adopt(entry.current) if entry else None
+            if isinstance(adopted, Attach):
+                return Secured(
+                    adopted.vendor_task_id, adopted.submitted_at, attempt_id=attempt_id, calls_back=True
+                )
             raise LostSubmitError(
                 f"Track {self.separation.track.key!r}: {e} {_WAY_OUT} Ledger entry: {self.ledger.where(self.separation.identity)}"
             ) from e
@@ -207,7 +300,13 @@ class Submitter:
             self.separation.track.key,
             vendor_task_id,
         )
-        return Secured(vendor_task_id, self.ledger.now(), submitted_now=True)
+        return Secured(
+            vendor_task_id,
+            self.ledger.now(),
+            submitted_now=True,
+            attempt_id=attempt_id,
+            calls_back=self.line is not None,
+        )
 
     def _send(self, attempt_id: str) -> str:
         """Submit; turned away for rate or maintenance, submit once more after a while, with the claim renewed."""
@@ -225,6 +324,7 @@ class Submitter:
                     self.separation.track,
                     self.separation.separation_type,
                     stem_name=self.separation.stem_name,
+                    callback_url=self.line.url_of(attempt_id) if self.line else PLACEHOLDER_CALLBACK_URL,
                 )
         raise AssertionError("unreachable: Retrying re-raises")
 

@@ -7,7 +7,15 @@ second charge.
 
 from __future__ import annotations
 
-from airflow_provider_vocalsep.ledger.entry import Asker, EntryState, Identity, Landing, LedgerEntry, Outcome
+from airflow_provider_vocalsep.ledger.entry import (
+    Asker,
+    EntryState,
+    Event,
+    Identity,
+    Landing,
+    LedgerEntry,
+    Outcome,
+)
 from airflow_provider_vocalsep.ledger.errors import LedgerConflictError, LedgerError
 from airflow_provider_vocalsep.ledger.ledger import Ledger
 from airflow_provider_vocalsep.ledger.store import LedgerStore, MemoryLedgerStore, S3LedgerStore
@@ -27,6 +35,7 @@ __all__ = [
     "ClaimLostError",
     "Decision",
     "EntryState",
+    "Event",
     "Identity",
     "InDoubt",
     "Intent",

@@ -150,6 +150,7 @@ class Attempt(_Kept):
     :param vendor_task_id: The vendor's answer; ``None`` while it is unknown.
     :param submitted_at: When the answer was recorded.
     :param outcome: Set when the attempt came to nothing.
+    :param calls_back: Its submit carries an address that reports back to ``asked_by``.
     """
 
     attempt_id: str
@@ -159,6 +160,7 @@ class Attempt(_Kept):
     vendor_task_id: str | None = None
     submitted_at: datetime | None = None
     outcome: Outcome | None = None
+    calls_back: bool = False
 
 
 class Landing(_Kept):

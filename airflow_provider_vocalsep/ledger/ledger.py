@@ -13,7 +13,15 @@ from airflow_provider_vocalsep.ledger.errors import LedgerConflictError, LedgerE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_vocalsep.ledger.entry import Asker, Attempt, Identity, Landing, LedgerEntry, Outcome
+    from airflow_provider_vocalsep.ledger.entry import (
+        Asker,
+        Attempt,
+        Event,
+        Identity,
+        Landing,
+        LedgerEntry,
+        Outcome,
+    )
     from airflow_provider_vocalsep.ledger.store import LedgerStore
     from airflow_provider_vocalsep.ledger.transitions import Decision, Intent
 
@@ -65,11 +73,18 @@ class Ledger:
         """Write the intent afresh before the submit is sent once more."""
         self._change(identity, lambda e: transitions.renew(e, attempt_id, self.now()))
 
-    def submitted(self, identity: Identity, attempt_id: str, vendor_task_id: str) -> None:
-        """Keep the vendor's answer to a submit."""
+    def submitted(
+        self, identity: Identity, attempt_id: str, vendor_task_id: str, *, event: str = "submitted"
+    ) -> None:
+        """Keep the vendor's answer to a submit, or with ``event="adopted"`` what a callback said in its place."""
         self._change(
-            identity, lambda e: transitions.record_submitted(e, attempt_id, vendor_task_id, self.now())
+            identity,
+            lambda e: transitions.record_submitted(e, attempt_id, vendor_task_id, self.now(), event=event),
         )
+
+    def called_back(self, identity: Identity, attempt_id: str, heard: Event) -> None:
+        """Keep a callback."""
+        self._change(identity, lambda e: transitions.record_callback(e, attempt_id, heard))
 
     def doubtful(self, identity: Identity, attempt_id: str, message: str) -> None:
         """Keep that the answer to a submit was lost."""

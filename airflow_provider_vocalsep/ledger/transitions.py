@@ -42,6 +42,7 @@ class Intent:
     :param fingerprint: State of the audio, see :class:`~airflow_provider_vocalsep.ledger.entry.Attempt`.
     :param track_key: Key of the track.
     :param title: Its title.
+    :param calls_back: See :class:`~airflow_provider_vocalsep.ledger.entry.Attempt`.
     """
 
     attempt_id: str
@@ -49,6 +50,7 @@ class Intent:
     track_key: str
     fingerprint: str = ""
     title: str | None = None
+    calls_back: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,16 @@ class Submit:
 
 @dataclass(frozen=True)
 class Attach:
-    """The vendor has it already: wait for this task, land it, pay nothing."""
+    """
+    The vendor has it already: wait for this task, land it, pay nothing.
+
+    :param reports_to: Whom the vendor calls back about it; ``None`` if nobody.
+    """
 
     vendor_task_id: str
     submitted_at: datetime
     attempt_id: str
+    reports_to: Asker | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,7 @@ def claim(
     if landing is not None and landing.vendor_task_id == current.vendor_task_id:
         return None, Landed(*known)
     note(entry, "attached", now, by=intent.asked_by, vendor_task_id=current.vendor_task_id)
-    return entry, Attach(*known)
+    return entry, Attach(*known, reports_to=current.asked_by if current.calls_back else None)
 
 
 def take_over(
@@ -173,16 +180,45 @@ def renew(entry: LedgerEntry, attempt_id: str, now: datetime) -> None:
     entry.current.claimed_at = now
 
 
-def record_submitted(entry: LedgerEntry, attempt_id: str, vendor_task_id: str, now: datetime) -> None:
-    """Keep the vendor's answer. From here on every try waits for this task and none pays again."""
+def record_submitted(
+    entry: LedgerEntry, attempt_id: str, vendor_task_id: str, now: datetime, *, event: str = "submitted"
+) -> None:
+    """
+    Keep the vendor's answer. From here on every try waits for this task and none pays again.
+
+    :param entry: The entry.
+    :param attempt_id: The attempt.
+    :param vendor_task_id: The vendor task that it made.
+    :param now: The time.
+    :param event: ``adopted`` when the answer was lost and a callback named the task.
+    """
     attempt = _attempt(entry, attempt_id)
     if attempt.vendor_task_id == vendor_task_id:
         return
     attempt.vendor_task_id, attempt.submitted_at = vendor_task_id, now
-    note(entry, "submitted", now, by=attempt.asked_by, attempt_id=attempt_id, vendor_task_id=vendor_task_id)
+    note(entry, event, now, by=attempt.asked_by, attempt_id=attempt_id, vendor_task_id=vendor_task_id)
     if entry.current is attempt:
         attempt.outcome = None
         entry.state = EntryState.SUBMITTED
+
+
+def record_callback(entry: LedgerEntry, attempt_id: str, heard: Event) -> None:
+    """
+    Keep a callback that came, once: a later look at the same one only brings its count up to date.
+
+    :param entry: The entry.
+    :param attempt_id: The attempt that it belongs to.
+    :param heard: The line of the history.
+    """
+    for event in entry.history:
+        if (event.event, event.attempt_id, event.vendor_task_id) == (
+            heard.event,
+            attempt_id,
+            heard.vendor_task_id,
+        ):
+            event.count, event.last_at = heard.count, heard.last_at
+            return
+    entry.history.append(heard)
 
 
 def record_doubt(entry: LedgerEntry, attempt_id: str, message: str, now: datetime) -> None:
@@ -289,6 +325,7 @@ def _attempt_of(intent: Intent, now: datetime) -> Attempt:
         asked_by=intent.asked_by,
         fingerprint=intent.fingerprint,
         claimed_at=now,
+        calls_back=intent.calls_back,
     )
 
 

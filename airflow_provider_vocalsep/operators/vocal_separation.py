@@ -13,21 +13,24 @@ from airflow_provider_vocalsep.api.errors import TrackError, VocalSepError
 from airflow_provider_vocalsep.api.requests import parse_separation_type
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
+from airflow_provider_vocalsep.callbacks.line import callback_line, history_line, remembered
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook, outcome_of
 from airflow_provider_vocalsep.jobs.polling import (
     DEFAULT_POLL_INTERVAL,
+    SAFETY_POLL_INTERVAL,
     VISIBILITY_GRACE,
     Poller,
     WaitOutcome,
 )
 from airflow_provider_vocalsep.jobs.separation import Separation, SeparationJob
 from airflow_provider_vocalsep.jobs.source import Source, prepare_source
-from airflow_provider_vocalsep.jobs.submitting import OnLostSubmit, Secured, Submitter
+from airflow_provider_vocalsep.jobs.submitting import CallbackAwaited, OnLostSubmit, Secured, Submitter
 from airflow_provider_vocalsep.jobs.waiting import WaitGivenUpError, wait_here
 from airflow_provider_vocalsep.landing.land import check_destination, read_manifest, verify_landed
 from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
 from airflow_provider_vocalsep.operators.assembly import LandingParts, Parts, assemble, fail_or_retry
 from airflow_provider_vocalsep.triggers.events import validate_event
+from airflow_provider_vocalsep.triggers.lost_submit import LostSubmitTrigger
 from airflow_provider_vocalsep.triggers.vocal_separation import VocalSeparationTrigger
 
 if TYPE_CHECKING:
@@ -37,6 +40,14 @@ if TYPE_CHECKING:
 
     from airflow_provider_vocalsep.api.models import SeparationTask
     from airflow_provider_vocalsep.landing.manifest import Manifest
+
+
+#: Seconds after a submit whose answer was lost for which its callback is waited for: a separation takes 1 to 3 minutes,
+#: and how long vendors repeat a callback is not published.
+ADOPTION_GRACE = 900.0
+
+#: Seconds between looks for a callback in a worker that waits for it, ``deferrable=False``.
+_LOOK_FOR_CALLBACK = 2.0
 
 
 class VocalSeparationOperator(BaseOperator):
@@ -66,14 +77,17 @@ class VocalSeparationOperator(BaseOperator):
     :param aws_conn_id: Connection of the object storage. (templated)
     :param wait_for_completion: Whether to wait for the vendor at all. Without it nothing is landed.
     :param deferrable: Whether to wait in the triggerer (no worker is held) or in the worker.
-    :param poll_interval: Seconds between status reads. (templated)
+    :param poll_interval: Seconds between status reads; by default 30, and 300 as a safety net where the connection
+        has callbacks switched on. (templated)
     :param timeout: Seconds from the submit until the wait is given up. The vendor's task goes on and stays in the
         ledger; a retry attaches to it. (templated)
     :param if_landed: ``skip`` returns the manifest of a track whose stems are there already; ``replace`` downloads
         and writes them again, from the task that is paid for. (templated)
     :param on_lost_submit: What to do about a submit whose answer was lost, so that it may or may not have been
-        paid. ``adopt`` (default) never pays again: it takes the vendor's task over when its id becomes known and
-        fails with the way out otherwise; ``fail`` fails at once; ``resubmit`` submits anew, which may pay twice.
+        paid. With callbacks its vendor task is waited for and adopted first. When none comes, and without callbacks at
+        once: ``adopt`` (default) never pays again but fails with the way out; ``resubmit`` submits anew, which may pay
+        twice. ``fail`` does not wait. (templated)
+    :param adoption_grace: Seconds after a submit whose answer was lost for which its callback is waited for.
         (templated)
     :param max_submissions: How often in a row this task instance pays for a track that the vendor accepts and
         then fails on. Refunded ones do not count.
@@ -94,6 +108,7 @@ class VocalSeparationOperator(BaseOperator):
         "if_landed",
         "on_lost_submit",
         "upload_args",
+        "adoption_grace",
         "poll_interval",
         "timeout",
     )
@@ -113,10 +128,11 @@ class VocalSeparationOperator(BaseOperator):
         aws_conn_id: str | None = "aws_default",
         wait_for_completion: bool = True,
         deferrable: bool = True,
-        poll_interval: float | str = DEFAULT_POLL_INTERVAL,
+        poll_interval: float | str | None = None,
         timeout: float | str = 3600,
         if_landed: str = "skip",
         on_lost_submit: str = OnLostSubmit.ADOPT.value,
+        adoption_grace: float | str = ADOPTION_GRACE,
         max_submissions: int = 2,
         upload_args: dict[str, Any] | None = None,
         **kwargs: Any,
@@ -135,6 +151,7 @@ class VocalSeparationOperator(BaseOperator):
         self.timeout = timeout
         self.if_landed = if_landed
         self.on_lost_submit = on_lost_submit
+        self.adoption_grace = adoption_grace
         self.max_submissions = max_submissions
         self.upload_args = upload_args
 
@@ -161,29 +178,39 @@ class VocalSeparationOperator(BaseOperator):
         except VocalSepError as e:
             fail_or_retry(e, track_key=self._track_key)
 
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Land the stems, once the trigger has seen the vendor's task end."""
+    def execute_complete(
+        self,
+        context: Context,
+        event: dict[str, Any] | None = None,
+        attempt_id: str = "",
+        submitted_at: str | None = None,
+    ) -> dict[str, Any]:
+        """Land the stems, once the vendor has called back or the trigger has seen its task end."""
         try:
             vendor_task_id = self._check_outcome(*validate_event(event))
             parts = self._parts(context)
             job = self._job(parts, Source(parts.track))
-            return self._finish(parts, job, job.read_task(vendor_task_id))
+            self._keep_callbacks(parts, job, attempt_id)
+            task = job.read_task(vendor_task_id)
+            if task.finished or task.failed:
+                return self._finish(parts, job, task)
+            self.log.warning("The record of vendor task %s says %s; waiting on.", vendor_task_id, task.status)
+            since = datetime.fromisoformat(submitted_at) if submitted_at else datetime.now(tz=timezone.utc)
+            return self._wait(parts, job, Secured(vendor_task_id, since, attempt_id=attempt_id))
         except VocalSepError as e:
             fail_or_retry(e, track_key=self._track_key)
+
+    def execute_adoption(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Go on where a lost submit left off, once its callback has come or none is expected any more."""
+        return self.execute(context)
 
     def _execute(self, context: Context) -> dict[str, Any]:
         parts = self._parts(context)
         if parts.landing:
             check_destination(parts.landing.s3_client, parts.landing.place, upload_args=self.upload_args)
         job = self._job(parts, prepare_source(parts.track, parts.s3_client))
-        secured = Submitter(
-            job.separation,
-            vendor=self.hook.client,
-            ledger=parts.ledger,
-            asked_by=parts.asked_by,
-            manifest_uri=parts.landing.place.manifest_uri if parts.landing else None,
-            on_lost_submit=OnLostSubmit(self.on_lost_submit),
-        ).secure()
+        secured = self._secure(parts, job)
+        self._keep_callbacks(parts, job, secured.attempt_id)
         context["ti"].xcom_push(key="vendor_task_id", value=secured.vendor_task_id)
         if parts.landing and secured.landed and self.if_landed == "skip":
             manifest = self._still_landed(parts.landing, job)
@@ -191,12 +218,50 @@ class VocalSeparationOperator(BaseOperator):
                 return self._landed(context, parts.landing, manifest)
         if not self.wait_for_completion:
             return {"vendor_task_id": secured.vendor_task_id, "status": "SUBMITTED", "stems": {}}
-        if not secured.submitted_now:
+        if not secured.submitted_now or remembered(context, secured.attempt_id):
             # The vendor may be done already: one read here saves two process starts.
             task = self.hook.read_task(secured.vendor_task_id)
             if task is not None and (task.finished or task.failed):
                 return self._finish(parts, job, task)
         return self._wait(parts, job, secured)
+
+    def _secure(self, parts: Parts, job: SeparationJob) -> Secured:
+        submitter = Submitter(
+            job.separation,
+            vendor=self.hook.client,
+            ledger=parts.ledger,
+            asked_by=parts.asked_by,
+            manifest_uri=parts.landing.place.manifest_uri if parts.landing else None,
+            on_lost_submit=OnLostSubmit(self.on_lost_submit),
+            line=callback_line(
+                parts.context,
+                self.hook.settings,
+                conn_id=self.vocalsep_conn_id,
+                asked_by=parts.asked_by,
+                grace=float(self.adoption_grace),
+            ),
+        )
+        while True:
+            try:
+                return submitter.secure()
+            except CallbackAwaited as awaited:
+                self._await_callback(awaited)
+
+    def _await_callback(self, awaited: CallbackAwaited) -> None:
+        self.log.warning("%s", awaited)
+        left = awaited.until - datetime.now(tz=timezone.utc)
+        if self.deferrable:
+            self.defer(
+                trigger=LostSubmitTrigger(awaited.attempt_id, awaited.until.timestamp()),
+                method_name="execute_adoption",
+                timeout=max(left, timedelta()) + timedelta(minutes=2),
+            )
+        time.sleep(max(0.0, min(_LOOK_FOR_CALLBACK, left.total_seconds())))
+
+    def _keep_callbacks(self, parts: Parts, job: SeparationJob, attempt_id: str) -> None:
+        for heard in remembered(parts.context, attempt_id):
+            line = history_line(heard, attempt_id, parts.asked_by)
+            parts.ledger.called_back(job.separation.identity, attempt_id, line)
 
     def _parts(self, context: Context) -> Parts:
         if self.if_landed not in ("skip", "replace"):
@@ -248,14 +313,19 @@ class VocalSeparationOperator(BaseOperator):
         return manifest
 
     def _wait(self, parts: Parts, job: SeparationJob, secured: Secured) -> dict[str, Any]:
-        poll_interval = float(self.poll_interval)
+        calls_back = secured.calls_back and self.deferrable
+        default = SAFETY_POLL_INTERVAL if calls_back else DEFAULT_POLL_INTERVAL
+        poll_interval = default if self.poll_interval in (None, "") else float(self.poll_interval)
         deadline = self._deadline(secured.submitted_at)
         visible_by = secured.submitted_at.timestamp() + VISIBILITY_GRACE
         if self.deferrable:
             self.log.info(
-                "Waiting for vendor task %s until %s; no worker is held. A retry attaches to the same task.",
+                "Waiting for vendor task %s until %s; no worker is held. %s A retry attaches to the same task.",
                 secured.vendor_task_id,
                 datetime.fromtimestamp(deadline, tz=timezone.utc).isoformat(timespec="seconds"),
+                f"The vendor calls back; its record is read every {poll_interval:g} s in case it does not."
+                if calls_back
+                else f"Its record is read every {poll_interval:g} s{self._how_to_be_called_back()}.",
             )
             self.defer(
                 trigger=VocalSeparationTrigger(
@@ -264,8 +334,11 @@ class VocalSeparationOperator(BaseOperator):
                     poll_interval=poll_interval,
                     visible_by=visible_by,
                     vocalsep_conn_id=self.vocalsep_conn_id,
+                    # What was submitted just now is not done yet; if it is, the receiver of callbacks knows.
+                    read_at_once=not (calls_back and secured.submitted_now),
                 ),
                 method_name="execute_complete",
+                kwargs={"attempt_id": secured.attempt_id, "submitted_at": secured.submitted_at.isoformat()},
                 # Later than the trigger's own deadline, so that its event, which says what happens next, wins.
                 timeout=timedelta(seconds=deadline - time.time() + poll_interval + 60),
             )
@@ -275,6 +348,14 @@ class VocalSeparationOperator(BaseOperator):
         ended = wait_here(self.hook.read_task, poller)
         self._check_outcome(ended.outcome, secured.vendor_task_id, ended.message)
         return self._finish(parts, job, job.read_task(secured.vendor_task_id))
+
+    def _how_to_be_called_back(self) -> str:
+        if self.hook.settings.callback_base_url:
+            return ""
+        return (
+            f"; with callback_base_url and callback_secret in connection {self.vocalsep_conn_id!r} the vendor calls "
+            "back and wakes the task within a second or two"
+        )
 
     def _deadline(self, submitted_at: datetime) -> float:
         """Count from the submit, so that a retry keeps the deadline; past it, a retry waits its full time again."""

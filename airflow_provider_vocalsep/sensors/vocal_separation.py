@@ -108,6 +108,10 @@ class VocalSeparationSensor(BaseSensorOperator):
         first = self.poke(context)
         if first.is_done:
             return first.xcom_value
+        self._park()
+        raise AssertionError("unreachable: defer raises")
+
+    def _park(self) -> None:
         self.defer(
             trigger=VocalSeparationTrigger(
                 vendor_task_id=self.vendor_task_id,
@@ -119,7 +123,6 @@ class VocalSeparationSensor(BaseSensorOperator):
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout + self.poke_interval + 60),
         )
-        raise AssertionError("unreachable: defer raises")
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the record of the task that the trigger has seen end."""
@@ -129,6 +132,14 @@ class VocalSeparationSensor(BaseSensorOperator):
             task = self.hook.read_task(vendor_task_id)
         except VocalSepError as e:
             fail_or_retry(e)
+        if outcome is WaitOutcome.CALLED_BACK and task is not None and not (task.finished or task.failed):
+            self.log.warning("The record of vendor task %s says %s; waiting on.", vendor_task_id, task.status)
+            self._park()
+        if task is not None and task.failed and self.fail_on_failed_task:
+            said = task.error_message or task.status
+            raise AirflowFailException(
+                f"The vendor gave up task {vendor_task_id}: {said}. Submit the track again."
+            )
         if task is None:
             raise AirflowFailException(f"The vendor no longer knows task {vendor_task_id}.")
         return outcome_of(task)

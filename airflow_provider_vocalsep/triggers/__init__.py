@@ -1,3 +1,7 @@
 """Airflow triggers."""
 
 from __future__ import annotations
+
+#: Class paths, as Airflow keeps them with waiting task instances.
+VOCAL_SEPARATION_TRIGGER = f"{__name__}.vocal_separation.VocalSeparationTrigger"
+LOST_SUBMIT_TRIGGER = f"{__name__}.lost_submit.LostSubmitTrigger"

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
-from airflow_provider_vocalsep.jobs.polling import DEFAULT_POLL_INTERVAL, VISIBILITY_GRACE, Ended, Poller
+from airflow_provider_vocalsep.jobs.polling import (
+    DEFAULT_POLL_INTERVAL,
+    VISIBILITY_GRACE,
+    Ended,
+    Poller,
+    Sleep,
+)
+from airflow_provider_vocalsep.triggers import VOCAL_SEPARATION_TRIGGER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,7 +26,7 @@ class VocalSeparationTrigger(BaseTrigger):
     """
     Wait until a vendor task ends. It only reads states; stems are landed by a worker.
 
-    The first read comes before any sleep. Passing trouble (no answer, HTML, "too fast", maintenance) never ends
+    The first read comes before any sleep, unless the vendor calls back and was only just asked. Passing trouble (no answer, HTML, "too fast", maintenance) never ends
     the wait, it only spaces the reads out. Killing the waiting Airflow task does not cancel the vendor's: there
     is no such call, and the ledger keeps the task for the next try.
 
@@ -33,6 +40,7 @@ class VocalSeparationTrigger(BaseTrigger):
     :param visible_by: Until when an id that the vendor does not know counts as not visible yet, in epoch
         seconds; two minutes from the trigger's creation by default.
     :param vocalsep_conn_id: Id of the connection.
+    :param read_at_once: Whether the first read comes before any sleep.
     """
 
     def __init__(
@@ -42,6 +50,7 @@ class VocalSeparationTrigger(BaseTrigger):
         poll_interval: float = DEFAULT_POLL_INTERVAL,
         visible_by: float | None = None,
         vocalsep_conn_id: str = VocalSeparationHook.default_conn_name,
+        read_at_once: bool = True,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.vendor_task_id = vendor_task_id
@@ -49,17 +58,19 @@ class VocalSeparationTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.visible_by = time.time() + VISIBILITY_GRACE if visible_by is None else visible_by
         self.vocalsep_conn_id = vocalsep_conn_id
+        self.read_at_once = read_at_once
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Serialize the arguments and the class path."""
         return (
-            "airflow_provider_vocalsep.triggers.vocal_separation.VocalSeparationTrigger",
+            VOCAL_SEPARATION_TRIGGER,
             {
                 "vendor_task_id": self.vendor_task_id,
                 "deadline": self.deadline,
                 "poll_interval": self.poll_interval,
                 "visible_by": self.visible_by,
                 "vocalsep_conn_id": self.vocalsep_conn_id,
+                "read_at_once": self.read_at_once,
             },
         )
 
@@ -72,6 +83,9 @@ class VocalSeparationTrigger(BaseTrigger):
             deadline=self.deadline,
             visible_by=self.visible_by,
         )
+        if not self.read_at_once:
+            first = poller.begin(time.time())
+            await asyncio.sleep(first.seconds if isinstance(first, Sleep) else 0)
         while True:
             try:
                 task = await hook.aread_task(self.vendor_task_id)

@@ -72,9 +72,9 @@ class KilledOperator(VocalSeparationOperator):
         self._arm_once(context)
         return super().execute(context)
 
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None, **kwargs: Any) -> Any:
         self._arm_once(context)
-        return super().execute_complete(context, event)
+        return super().execute_complete(context, event, **kwargs)
 
     def _arm_once(self, context: Context) -> None:
         if context["ti"].try_number == 1:

@@ -36,7 +36,8 @@ class FakeVendor:
         self.charges = 0
         self.calls = 0
 
-    def submit(self, track, separation_type, *, stem_name=None):
+    def submit(self, track, separation_type, *, stem_name=None, callback_url=None):
+        self.callback_url = callback_url
         self.calls += 1
         answer = self.answers.pop(0) if self.answers else "accept"
         if answer == "accept and lose":

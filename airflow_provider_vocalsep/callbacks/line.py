@@ -1,0 +1,67 @@
+"""An Airflow task instance's own callback line: the addresses that it gives out, and what came in on them."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from airflow_provider_vocalsep.callbacks.memory import HeardCallback, heard_callbacks, memory_key
+from airflow_provider_vocalsep.callbacks.token import CALLBACK_PATH, TOKEN_LIFE, CallbackClaims, mint
+from airflow_provider_vocalsep.jobs.submitting import CallbackLine
+from airflow_provider_vocalsep.ledger import Event
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_vocalsep.client.settings import AccountSettings
+    from airflow_provider_vocalsep.ledger import Asker
+
+
+def callback_line(
+    context: Context, settings: AccountSettings, *, conn_id: str, asked_by: Asker, grace: float
+) -> CallbackLine | None:
+    """
+    Open the line of a task instance.
+
+    :param context: Its Airflow context.
+    :param settings: The vendor account.
+    :param conn_id: Connection of the account; the receiver verifies tokens with its secret.
+    :param asked_by: The task instance.
+    :param grace: See :class:`~airflow_provider_vocalsep.jobs.submitting.CallbackLine`.
+    :return: ``None`` when the connection does not switch callbacks on.
+    """
+    base_url, secrets = settings.callback_base_url, settings.callback_secrets
+    if base_url is None or not secrets:
+        return None
+
+    def url_of(attempt_id: str) -> str:
+        claims = CallbackClaims(conn_id, *asked_by.instance, attempt_id, int(time.time()) + TOKEN_LIFE)
+        return f"{base_url}{CALLBACK_PATH}{mint(claims, secrets[0])}"
+
+    def heard(attempt_id: str) -> str | None:
+        found = remembered(context, attempt_id)
+        return found[0].vendor_task_id if found else None
+
+    return CallbackLine(url_of=url_of, heard=heard, grace=grace)
+
+
+def remembered(context: Context, attempt_id: str) -> list[HeardCallback]:
+    """Return the callbacks that came for an attempt of this task instance. Before Airflow 3.3 nothing remembers them."""
+    store = context.get("task_state_store")
+    return heard_callbacks(store.get(memory_key(attempt_id))) if store is not None and attempt_id else []
+
+
+def history_line(heard: HeardCallback, attempt_id: str, asked_by: Asker) -> Event:
+    """Turn a remembered callback into a line of the ledger's history."""
+    return Event(
+        at=datetime.fromisoformat(heard.first_at),
+        event="called_back",
+        by=asked_by,
+        attempt_id=attempt_id,
+        vendor_task_id=heard.vendor_task_id,
+        code=heard.code,
+        message=heard.message or None,
+        count=heard.count,
+        last_at=datetime.fromisoformat(heard.last_at) if heard.count > 1 else None,
+    )

@@ -1,0 +1,129 @@
+"""
+``POST /vocalsep/callback/{token}``: the only thing of ours that the public may reach.
+
+Answers within milliseconds whatever bucket and vendor do: nothing but Airflow's own database is touched. The answer
+never says more than whether the delivery was taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+from airflow.providers.common.compat.sdk import Stats
+from sqlalchemy.exc import InterfaceError, OperationalError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from airflow_provider_vocalsep.callbacks import resume
+from airflow_provider_vocalsep.callbacks.accounts import callback_account
+from airflow_provider_vocalsep.callbacks.delivery import MAX_BODY, RejectedError, check_body, check_token
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from airflow_provider_vocalsep.callbacks.delivery import Delivery
+
+log = logging.getLogger(__name__)
+
+#: Seconds for a body to arrive. Vendors give up after 15.
+_BODY_PATIENCE = 10.0
+
+#: What a database that is away, locked or overrun raises.
+_DATABASE_AWAY = (OperationalError, InterfaceError)
+
+#: Tries at a locked database (SQLite has one writer, PostgreSQL may break a deadlock) before the vendor is asked to come again.
+_DATABASE_TRIES = 6
+
+#: Seconds between further looks for a task that was still running, or just being parked, when its callback came. What
+#: they do not find, the trigger's own reads do.
+_LOOK_AGAIN = (0.5, 0.5, 1, 1, 2, 2, 2, 4, 4, 8, 8, 16)
+
+#: Callbacks looked after at once.
+_MAX_LOOKING = 500
+
+_looking: set[asyncio.Task[None]] = set()
+
+
+async def receive_callback(request: Request) -> JSONResponse:
+    """Take one delivery."""
+    try:
+        delivery = await _believed(request)
+        effect, soon = await run_in_threadpool(_with_patience, delivery)
+    except RejectedError as e:
+        log.warning("Refused a callback from %s with %d: %s", _peer(request), e.status, e.reason)
+        Stats.incr("vocalsep.callback.rejected")
+        return JSONResponse({"status": "refused"}, status_code=e.status)
+    except _DATABASE_AWAY as e:
+        log.warning("A callback could not be kept, the vendor is asked to come again: %s", type(e).__name__)
+        Stats.incr("vocalsep.callback.unavailable")
+        return JSONResponse({"status": "try again"}, status_code=503, headers={"Retry-After": "5"})
+    Stats.incr(f"vocalsep.callback.{effect.value}")
+    if soon and len(_looking) < _MAX_LOOKING:
+        task = asyncio.create_task(_look_again(delivery))
+        _looking.add(task)
+        task.add_done_callback(_looking.discard)
+    return JSONResponse({"status": "received"})
+
+
+async def _believed(request: Request) -> Delivery:
+    now = time.time()
+    claims, account = await run_in_threadpool(
+        check_token, request.path_params["token"], callback_account, now=now
+    )
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise RejectedError(415, "the body is not application/json")
+    body = await _read(request)
+    return check_body(body, request.headers, claims, account, now=now)
+
+
+async def _read(request: Request) -> bytes:
+    body = bytearray()
+    try:
+        with anyio.fail_after(_BODY_PATIENCE):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise RejectedError(413, f"the body is larger than {MAX_BODY} bytes")
+    except TimeoutError as e:
+        raise RejectedError(408, "the body did not arrive") from e
+    except ClientDisconnect as e:
+        raise RejectedError(400, "the sender went away") from e
+    return bytes(body)
+
+
+def _with_patience(delivery: Delivery) -> tuple[resume.Effect, bool]:
+    return _database_patience()(resume.deliver, delivery)
+
+
+def _database_patience() -> Retrying:
+    return Retrying(
+        retry=retry_if_exception_type(_DATABASE_AWAY),
+        wait=wait_random_exponential(multiplier=0.05, max=1),
+        stop=stop_after_attempt(_DATABASE_TRIES),
+        reraise=True,
+    )
+
+
+async def _look_again(delivery: Delivery) -> None:
+    for seconds in _LOOK_AGAIN:
+        await asyncio.sleep(seconds)
+        try:
+            if not await run_in_threadpool(_database_patience(), resume.resume_later, delivery):
+                return
+        except Exception:
+            log.warning("Could not look again for who waits for a callback; its trigger will.", exc_info=True)
+
+
+def _peer(request: Request) -> str:
+    return request.client.host if request.client else "?"
+
+
+app = Starlette(routes=[Route("/callback/{token}", receive_callback, methods=["POST"])])

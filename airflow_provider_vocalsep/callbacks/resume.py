@@ -1,0 +1,230 @@
+"""
+Turning a delivery into rows of Airflow's database: the only module that touches what Airflow calls internal.
+
+It makes the call that Airflow's own human-in-the-loop route makes
+(``airflow.api_fastapi.core_api.routes.public.hitl``): lock the task instance, ``handle_event_submit``. Where a version
+of Airflow lacks a part, the rest goes on: without the task state store (before 3.3) nothing is remembered,
+without the resume call the trigger's own reads end the wait.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import datetime, timedelta, timezone
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from airflow.configuration import conf
+from airflow.models.log import Log
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.trigger import Trigger
+from airflow.triggers.base import TriggerEvent
+from airflow.utils.session import create_session
+from airflow.utils.state import TaskInstanceState
+from sqlalchemy import select
+from sqlalchemy.orm import joinedload
+
+from airflow_provider_vocalsep.callbacks.memory import memory_key, remember
+from airflow_provider_vocalsep.jobs.polling import WaitOutcome
+from airflow_provider_vocalsep.triggers import LOST_SUBMIT_TRIGGER, VOCAL_SEPARATION_TRIGGER
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from airflow_provider_vocalsep.callbacks.delivery import Delivery
+    from airflow_provider_vocalsep.callbacks.token import CallbackClaims
+
+try:
+    from airflow.models.trigger import handle_event_submit
+except ImportError:  # pragma: no cover - an Airflow to come
+    handle_event_submit = None  # type: ignore[assignment]
+try:
+    from airflow.state import TaskScope, get_state_backend
+except ImportError:  # Airflow before 3.3
+    TaskScope = get_state_backend = None  # type: ignore[assignment, misc]
+
+log = logging.getLogger(__name__)
+
+#: How long a callback stays remembered. Longer than any token counts.
+_KEPT = timedelta(days=30)
+
+#: Other waits of the same DAG run that are looked through for the vendor task, at most.
+_MAX_WAITS = 2000
+
+
+class Effect(str, Enum):
+    """What a delivery did. Also the end of the name of its row in the Audit Log."""
+
+    #: The waiting task instance was resumed.
+    RESUMED = "resumed"
+    #: Nobody waits for it yet; it is remembered.
+    REMEMBERED = "remembered"
+    #: Nobody waits for it, and it had come before.
+    DUPLICATE = "duplicate"
+    #: The task instance has ended.
+    LATE = "late"
+    #: It came too often, or with too many ids; nothing was written.
+    IGNORED = "ignored"
+    #: There is no such task instance (any more).
+    UNKNOWN = "unknown"
+
+
+def deliver(delivery: Delivery, now: datetime | None = None) -> tuple[Effect, bool]:
+    """
+    Remember a delivery, write it into the Audit Log, and resume who waits for it: all of it or nothing.
+
+    :param delivery: What came.
+    :param now: The time.
+    :return: What it did, and whether another look soon (:func:`resume_later`) may find somebody to resume.
+    :raises sqlalchemy.exc.SQLAlchemyError: the database is away. Nothing was changed.
+    """
+    now = now or datetime.now(tz=timezone.utc)
+    with create_session(scoped=False) as session:
+        ti = _locked(session, delivery.claims)
+        if ti is None:
+            return Effect.UNKNOWN, False
+        new, written = _remember(session, delivery, now)
+        if not written:
+            return Effect.IGNORED, False
+        resumed, soon = _resume(session, ti, delivery, now)
+        effect = _effect(ti, resumed=resumed, new=new)
+        _audit(session, ti, delivery, effect)
+        return effect, soon
+
+
+def resume_later(delivery: Delivery, now: datetime | None = None) -> bool:
+    """
+    Look again for who waits: a task that ran when the callback came may be parked by now.
+
+    :param delivery: What came.
+    :param now: The time.
+    :return: Whether another look may still find somebody.
+    """
+    now = now or datetime.now(tz=timezone.utc)
+    with create_session(scoped=False) as session:
+        ti = _locked(session, delivery.claims)
+        if ti is None:
+            return False
+        resumed, soon = _resume(session, ti, delivery, now)
+        if resumed:
+            _audit(session, ti, delivery, Effect.RESUMED)
+        return soon
+
+
+def _locked(session: Session, claims: CallbackClaims) -> TaskInstance | None:
+    ti_id = session.scalar(
+        select(TaskInstance.id).where(
+            TaskInstance.dag_id == claims.dag_id,
+            TaskInstance.run_id == claims.run_id,
+            TaskInstance.task_id == claims.task_id,
+            TaskInstance.map_index == claims.map_index,
+        )
+    )
+    return _lock(session, ti_id) if ti_id else None
+
+
+def _lock(session: Session, ti_id: Any) -> TaskInstance | None:
+    return session.get(TaskInstance, ti_id, with_for_update={"of": TaskInstance}, populate_existing=True)
+
+
+def _remember(session: Session, delivery: Delivery, now: datetime) -> tuple[bool, bool]:
+    """Return whether the vendor task is new for its attempt, and whether the delivery counts at all."""
+    if get_state_backend is None:
+        return True, True
+    claims, backend = delivery.claims, get_state_backend()
+    scope = TaskScope(
+        dag_id=claims.dag_id, run_id=claims.run_id, task_id=claims.task_id, map_index=claims.map_index
+    )
+    key = memory_key(claims.attempt_id)
+    before = backend.get(scope, key, session=session)
+    value, new = remember(json.loads(before) if before else None, delivery.callback, now)
+    if value is None:
+        return new, False
+    backend.set(scope, key, json.dumps(value), expires_at=now + _KEPT, session=session)
+    return new, True
+
+
+def _resume(session: Session, ti: TaskInstance, delivery: Delivery, now: datetime) -> tuple[bool, bool]:
+    if handle_event_submit is None:
+        return False, False
+    found = [ti] if _waits_for(ti, delivery) else _others_waiting(session, delivery)
+    settled = timedelta(seconds=conf.getint("workers", "min_heartbeat_interval", fallback=5) + 1)
+    young = False
+    resumed = False
+    for waiting in found:
+        if waiting.trigger.created_date + settled > now:
+            # Its worker may not have reported yet that it deferred: resumed now, the scheduler would take that late
+            # report for a lost task (Airflow 3.3, sdk/execution_time/supervisor.py, MIN_HEARTBEAT_INTERVAL).
+            young = True
+            continue
+        event = {
+            "status": WaitOutcome.CALLED_BACK.value,
+            "vendor_task_id": delivery.callback.task_id,
+            "message": _said(delivery),
+            "reads": 0,
+        }
+        handle_event_submit(TriggerEvent(event), task_instance=waiting, session=session)  # type: ignore[no-untyped-call]
+        resumed = True
+    running = not found and ti.state == TaskInstanceState.RUNNING
+    return resumed, young or running
+
+
+def _waits_for(ti: TaskInstance, delivery: Delivery) -> bool:
+    """Tell whether a task instance is parked on a trigger of ours, waiting for just this."""
+    if ti.state != TaskInstanceState.DEFERRED or ti.trigger is None:
+        return False
+    if ti.trigger.classpath == VOCAL_SEPARATION_TRIGGER:
+        return bool(ti.trigger.kwargs.get("vendor_task_id") == delivery.callback.task_id)
+    if ti.trigger.classpath == LOST_SUBMIT_TRIGGER:
+        return bool(ti.trigger.kwargs.get("attempt_id") == delivery.claims.attempt_id)
+    return False
+
+
+def _others_waiting(session: Session, delivery: Delivery) -> list[TaskInstance]:
+    """Find sensors of the same DAG run that wait for this vendor task, and lock them."""
+    candidates = session.scalars(
+        select(TaskInstance)
+        .join(Trigger, Trigger.id == TaskInstance.trigger_id)
+        .where(
+            TaskInstance.dag_id == delivery.claims.dag_id,
+            TaskInstance.run_id == delivery.claims.run_id,
+            TaskInstance.state == TaskInstanceState.DEFERRED,
+            Trigger.classpath == VOCAL_SEPARATION_TRIGGER,
+        )
+        .options(joinedload(TaskInstance.trigger))
+        .limit(_MAX_WAITS)
+    )
+    found = [ti.id for ti in candidates if _waits_for(ti, delivery)]
+    locked = [_lock(session, ti_id) for ti_id in found]
+    return [ti for ti in locked if ti is not None and _waits_for(ti, delivery)]
+
+
+def _effect(ti: TaskInstance, *, resumed: bool, new: bool) -> Effect:
+    if resumed:
+        return Effect.RESUMED
+    if ti.state in (TaskInstanceState.SUCCESS, TaskInstanceState.FAILED, TaskInstanceState.SKIPPED):
+        return Effect.LATE
+    return Effect.REMEMBERED if new else Effect.DUPLICATE
+
+
+def _audit(session: Session, ti: TaskInstance, delivery: Delivery, effect: Effect) -> None:
+    extra = {
+        "vendor_task_id": delivery.callback.task_id,
+        "code": delivery.callback.code,
+        "message": delivery.callback.message[:500],
+        "attempt_id": delivery.claims.attempt_id,
+    }
+    row = Log(
+        event=f"vocalsep_callback_{effect.value}",
+        task_instance=ti,
+        owner="vocalsep",
+        extra=json.dumps(extra),
+    )
+    session.add(row)
+
+
+def _said(delivery: Delivery) -> str:
+    callback = delivery.callback
+    words = f": {callback.message!r}" if callback.message else ""
+    return f"The vendor called back about task {callback.task_id} (code {callback.code}{words})."

@@ -1,0 +1,46 @@
+"""The trigger that waits for a callback which names the vendor task of a lost submit."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_vocalsep.jobs.polling import WaitOutcome
+from airflow_provider_vocalsep.triggers import LOST_SUBMIT_TRIGGER
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class LostSubmitTrigger(BaseTrigger):
+    """
+    Wait for the receiver of callbacks to resume the Airflow task, until a time.
+
+    There is nothing that could be read meanwhile: vendors list no tasks, and the id is what was lost.
+
+    :param attempt_id: The attempt whose answer was lost; the receiver finds the waiting Airflow task by it.
+    :param until: When to give up, in epoch seconds.
+    """
+
+    def __init__(self, attempt_id: str, until: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.attempt_id = attempt_id
+        self.until = until
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Serialize the arguments and the class path."""
+        return LOST_SUBMIT_TRIGGER, {"attempt_id": self.attempt_id, "until": self.until}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield one event when the time is over."""
+        await asyncio.sleep(max(0.0, self.until - time.time()))
+        yield TriggerEvent(  # type: ignore[no-untyped-call]
+            {
+                "status": WaitOutcome.GAVE_UP.value,
+                "attempt_id": self.attempt_id,
+                "message": "No callback came.",
+            }
+        )
