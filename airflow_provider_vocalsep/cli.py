@@ -26,6 +26,11 @@ class LazyCommand(NamedTuple):
 
 #: Imported late, so that the command line starts quickly and works without the extras.
 COMMANDS = {
+    "callback-check": LazyCommand(
+        "airflow_provider_vocalsep.callbacks.command:callback_check",
+        "dev",
+        "Try the way of the vendor's callbacks to this Airflow.",
+    ),
     "demo": LazyCommand(
         "airflow_provider_vocalsep.demo.command:demo",
         "demo",
@@ -98,6 +103,7 @@ EXAMPLES = """
 Examples:
   vocalsep demo                  see a whole run: real stems in a real bucket
   vocalsep sandbox --port 9000   a vendor to develop and test DAGs against
+  vocalsep callback-check        can the vendor's callbacks reach this Airflow?
 """
 
 

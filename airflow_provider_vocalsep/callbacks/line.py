@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_vocalsep.callbacks.memory import HeardCallback, heard_callbacks, memory_key
 from airflow_provider_vocalsep.callbacks.token import CALLBACK_PATH, TOKEN_LIFE, CallbackClaims, mint
-from airflow_provider_vocalsep.jobs.submitting import CallbackLine
+from airflow_provider_vocalsep.jobs.adoption import CallbackLine
 from airflow_provider_vocalsep.ledger import Event
 
 if TYPE_CHECKING:
@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 
 def callback_line(
-    context: Context, settings: AccountSettings, *, conn_id: str, asked_by: Asker, grace: float
+    context: Context,
+    settings: AccountSettings,
+    *,
+    conn_id: str,
+    asked_by: Asker,
+    grace: float,
+    just_heard: str | None = None,
 ) -> CallbackLine | None:
     """
     Open the line of a task instance.
@@ -28,7 +34,9 @@ def callback_line(
     :param settings: The vendor account.
     :param conn_id: Connection of the account; the receiver verifies tokens with its secret.
     :param asked_by: The task instance.
-    :param grace: See :class:`~airflow_provider_vocalsep.jobs.submitting.CallbackLine`.
+    :param grace: See :class:`~airflow_provider_vocalsep.jobs.adoption.CallbackLine`.
+    :param just_heard: The vendor task whose callback resumed this task instance from the wait for one. Airflow before
+        3.3 has no other memory of it.
     :return: ``None`` when the connection does not switch callbacks on.
     """
     base_url, secrets = settings.callback_base_url, settings.callback_secrets
@@ -41,7 +49,7 @@ def callback_line(
 
     def heard(attempt_id: str) -> str | None:
         found = remembered(context, attempt_id)
-        return found[0].vendor_task_id if found else None
+        return found[0].vendor_task_id if found else just_heard
 
     return CallbackLine(url_of=url_of, heard=heard, grace=grace)
 

@@ -6,7 +6,6 @@ import logging
 import time
 import uuid
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -29,6 +28,7 @@ from airflow_provider_vocalsep.api.errors import (
     VocalSepError,
 )
 from airflow_provider_vocalsep.api.requests import PLACEHOLDER_CALLBACK_URL
+from airflow_provider_vocalsep.jobs.adoption import adopt
 from airflow_provider_vocalsep.ledger import (
     Attach,
     ClaimLostError,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from airflow_provider_vocalsep.jobs.adoption import CallbackLine
     from airflow_provider_vocalsep.jobs.separation import Separation, Vendor
     from airflow_provider_vocalsep.ledger import Asker, Decision, Ledger
     from airflow_provider_vocalsep.ledger.entry import Attempt
@@ -79,35 +80,6 @@ class OnLostSubmit(str, Enum):
 
 class LostSubmitError(VocalSepError):
     """A submit may have been paid and its vendor task id is not known."""
-
-
-class CallbackAwaited(Exception):
-    """
-    A submit's answer was lost and the vendor is to call back about it: wait, then secure again.
-
-    :param attempt_id: The attempt that the callback will name.
-    :param until: Until when it is worth waiting.
-    """
-
-    def __init__(self, message: str, attempt_id: str, until: datetime) -> None:
-        super().__init__(message)
-        self.attempt_id = attempt_id
-        self.until = until
-
-
-@dataclass(frozen=True)
-class CallbackLine:
-    """
-    The vendor's way to call this task instance back.
-
-    :param url_of: Makes the address for an attempt.
-    :param heard: Tells the vendor task of an attempt, if a callback has named it.
-    :param grace: Seconds after the submit for which a callback is waited for whose submit's answer was lost.
-    """
-
-    url_of: Callable[[str], str]
-    heard: Callable[[str], str | None]
-    grace: float
 
 
 @dataclass(frozen=True)
@@ -243,36 +215,16 @@ class Submitter:
             f"{what} {_WAY_OUT} Ledger entry: {self.ledger.where(self.separation.identity)}"
         )
 
-    def _adopt(self, lost: Attempt) -> Decision | None:
-        """
-        Take over the vendor task that a callback has named.
-
-        :return: ``None`` when none has and none is to be expected any more.
-        :raises CallbackAwaited: one is to be expected.
-        """
-        ours = lost.calls_back and lost.asked_by.instance == self.asked_by.instance
-        if self.line is None or not ours or self.on_lost_submit is OnLostSubmit.FAIL:
+    def _adopt(self, lost: Attempt) -> Attach | None:
+        if self.line is None or self.on_lost_submit is OnLostSubmit.FAIL:
             return None
-        key, identity = self.separation.track.key, self.separation.identity
-        vendor_task_id = self.line.heard(lost.attempt_id)
-        if vendor_task_id is not None:
-            log.info(
-                "Track %r: the vendor called back about task %s; adopting it, nothing is paid again.",
-                key,
-                vendor_task_id,
-            )
-            self.ledger.submitted(identity, lost.attempt_id, vendor_task_id, event="adopted")
-            return Attach(vendor_task_id, self.ledger.now(), lost.attempt_id, reports_to=lost.asked_by)
-        until = lost.claimed_at + timedelta(seconds=self.line.grace)
-        if self.ledger.now() >= until:
-            return None
-        raise CallbackAwaited(
-            f"Track {key!r} may have been paid for at {lost.claimed_at.isoformat(timespec='seconds')} and the vendor's "
-            f"answer was lost. Waiting until {until.isoformat(timespec='seconds')} for its callback, which names the "
-            f"vendor task (attempt {lost.attempt_id}); then on_lost_submit={self.on_lost_submit.value!r} decides. "
-            "Nothing is submitted meanwhile.",
-            lost.attempt_id,
-            until,
+        return adopt(
+            lost,
+            self.separation,
+            line=self.line,
+            ledger=self.ledger,
+            asked_by=self.asked_by,
+            then=f"on_lost_submit={self.on_lost_submit.value!r} decides",
         )
 
     def _submit(self, attempt_id: str) -> Secured:
@@ -283,7 +235,7 @@ class Submitter:
             log.warning("Track %r: %s", self.separation.track.key, e)
             entry = self.ledger.read(self.separation.identity)
             adopted = self._adopt(entry.current) if entry else None
-            if isinstance(adopted, Attach):
+            if adopted is not None:
                 return Secured(
                     adopted.vendor_task_id, adopted.submitted_at, attempt_id=attempt_id, calls_back=True
                 )

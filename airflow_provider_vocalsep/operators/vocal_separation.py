@@ -15,23 +15,20 @@ from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.callbacks.line import callback_line, history_line, remembered
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook, outcome_of
+from airflow_provider_vocalsep.jobs.adoption import CallbackAwaited
 from airflow_provider_vocalsep.jobs.polling import (
-    DEFAULT_POLL_INTERVAL,
-    SAFETY_POLL_INTERVAL,
-    VISIBILITY_GRACE,
-    Poller,
     WaitOutcome,
 )
 from airflow_provider_vocalsep.jobs.separation import Separation, SeparationJob
 from airflow_provider_vocalsep.jobs.source import Source, prepare_source
-from airflow_provider_vocalsep.jobs.submitting import CallbackAwaited, OnLostSubmit, Secured, Submitter
+from airflow_provider_vocalsep.jobs.submitting import OnLostSubmit, Secured, Submitter
 from airflow_provider_vocalsep.jobs.waiting import WaitGivenUpError, wait_here
 from airflow_provider_vocalsep.landing.land import check_destination, read_manifest, verify_landed
 from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
 from airflow_provider_vocalsep.operators.assembly import LandingParts, Parts, assemble, fail_or_retry
+from airflow_provider_vocalsep.operators.waiting import Wait
 from airflow_provider_vocalsep.triggers.events import validate_event
 from airflow_provider_vocalsep.triggers.lost_submit import LostSubmitTrigger
-from airflow_provider_vocalsep.triggers.vocal_separation import VocalSeparationTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -202,14 +199,17 @@ class VocalSeparationOperator(BaseOperator):
 
     def execute_adoption(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Go on where a lost submit left off, once its callback has come or none is expected any more."""
-        return self.execute(context)
+        try:
+            return self._execute(context, called_back_about=(event or {}).get("vendor_task_id"))
+        except VocalSepError as e:
+            fail_or_retry(e, track_key=self._track_key)
 
-    def _execute(self, context: Context) -> dict[str, Any]:
+    def _execute(self, context: Context, *, called_back_about: str | None = None) -> dict[str, Any]:
         parts = self._parts(context)
         if parts.landing:
             check_destination(parts.landing.s3_client, parts.landing.place, upload_args=self.upload_args)
         job = self._job(parts, prepare_source(parts.track, parts.s3_client))
-        secured = self._secure(parts, job)
+        secured = self._secure(parts, job, called_back_about)
         self._keep_callbacks(parts, job, secured.attempt_id)
         context["ti"].xcom_push(key="vendor_task_id", value=secured.vendor_task_id)
         if parts.landing and secured.landed and self.if_landed == "skip":
@@ -225,7 +225,7 @@ class VocalSeparationOperator(BaseOperator):
                 return self._finish(parts, job, task)
         return self._wait(parts, job, secured)
 
-    def _secure(self, parts: Parts, job: SeparationJob) -> Secured:
+    def _secure(self, parts: Parts, job: SeparationJob, called_back_about: str | None) -> Secured:
         submitter = Submitter(
             job.separation,
             vendor=self.hook.client,
@@ -239,24 +239,23 @@ class VocalSeparationOperator(BaseOperator):
                 conn_id=self.vocalsep_conn_id,
                 asked_by=parts.asked_by,
                 grace=float(self.adoption_grace),
+                just_heard=called_back_about,
             ),
         )
-        while True:
-            try:
-                return submitter.secure()
-            except CallbackAwaited as awaited:
-                self._await_callback(awaited)
-
-    def _await_callback(self, awaited: CallbackAwaited) -> None:
-        self.log.warning("%s", awaited)
-        left = awaited.until - datetime.now(tz=timezone.utc)
-        if self.deferrable:
-            self.defer(
-                trigger=LostSubmitTrigger(awaited.attempt_id, awaited.until.timestamp()),
-                method_name="execute_adoption",
-                timeout=max(left, timedelta()) + timedelta(minutes=2),
-            )
-        time.sleep(max(0.0, min(_LOOK_FOR_CALLBACK, left.total_seconds())))
+        try:
+            return submitter.secure()
+        except CallbackAwaited as awaited:
+            self.log.warning("%s", awaited)
+            until, lost = awaited.until.timestamp(), awaited.attempt_id
+            if self.deferrable:
+                self.defer(
+                    trigger=LostSubmitTrigger(lost, until),
+                    method_name="execute_adoption",
+                    timeout=timedelta(seconds=max(0.0, until - time.time()) + 120),
+                )
+        while time.time() < until and not remembered(parts.context, lost):
+            time.sleep(_LOOK_FOR_CALLBACK)
+        return submitter.secure()
 
     def _keep_callbacks(self, parts: Parts, job: SeparationJob, attempt_id: str) -> None:
         for heard in remembered(parts.context, attempt_id):
@@ -313,55 +312,29 @@ class VocalSeparationOperator(BaseOperator):
         return manifest
 
     def _wait(self, parts: Parts, job: SeparationJob, secured: Secured) -> dict[str, Any]:
-        calls_back = secured.calls_back and self.deferrable
-        default = SAFETY_POLL_INTERVAL if calls_back else DEFAULT_POLL_INTERVAL
-        poll_interval = default if self.poll_interval in (None, "") else float(self.poll_interval)
-        deadline = self._deadline(secured.submitted_at)
-        visible_by = secured.submitted_at.timestamp() + VISIBILITY_GRACE
+        wait = Wait.plan(
+            secured,
+            timeout=float(self.timeout),
+            poll_interval=self.poll_interval,
+            deferrable=self.deferrable,
+        )
         if self.deferrable:
-            self.log.info(
-                "Waiting for vendor task %s until %s; no worker is held. %s A retry attaches to the same task.",
-                secured.vendor_task_id,
-                datetime.fromtimestamp(deadline, tz=timezone.utc).isoformat(timespec="seconds"),
-                f"The vendor calls back; its record is read every {poll_interval:g} s in case it does not."
-                if calls_back
-                else f"Its record is read every {poll_interval:g} s{self._how_to_be_called_back()}.",
-            )
+            self.log.info("%s A retry attaches to the same task.", wait)
+            if self.hook.settings.callback_base_url is None:
+                self.log.info(
+                    "To be woken by the vendor's callback instead, set callback_base_url and callback_secret in "
+                    "connection %r.",
+                    self.vocalsep_conn_id,
+                )
             self.defer(
-                trigger=VocalSeparationTrigger(
-                    vendor_task_id=secured.vendor_task_id,
-                    deadline=deadline,
-                    poll_interval=poll_interval,
-                    visible_by=visible_by,
-                    vocalsep_conn_id=self.vocalsep_conn_id,
-                    # What was submitted just now is not done yet; if it is, the receiver of callbacks knows.
-                    read_at_once=not (calls_back and secured.submitted_now),
-                ),
+                trigger=wait.trigger(self.vocalsep_conn_id),
                 method_name="execute_complete",
                 kwargs={"attempt_id": secured.attempt_id, "submitted_at": secured.submitted_at.isoformat()},
-                # Later than the trigger's own deadline, so that its event, which says what happens next, wins.
-                timeout=timedelta(seconds=deadline - time.time() + poll_interval + 60),
+                timeout=wait.airflow_timeout,
             )
-        poller = Poller(
-            secured.vendor_task_id, poll_interval=poll_interval, deadline=deadline, visible_by=visible_by
-        )
-        ended = wait_here(self.hook.read_task, poller)
+        ended = wait_here(self.hook.read_task, wait.poller())
         self._check_outcome(ended.outcome, secured.vendor_task_id, ended.message)
         return self._finish(parts, job, job.read_task(secured.vendor_task_id))
-
-    def _how_to_be_called_back(self) -> str:
-        if self.hook.settings.callback_base_url:
-            return ""
-        return (
-            f"; with callback_base_url and callback_secret in connection {self.vocalsep_conn_id!r} the vendor calls "
-            "back and wakes the task within a second or two"
-        )
-
-    def _deadline(self, submitted_at: datetime) -> float:
-        """Count from the submit, so that a retry keeps the deadline; past it, a retry waits its full time again."""
-        timeout = float(self.timeout)
-        deadline = submitted_at.timestamp() + timeout
-        return deadline if deadline > time.time() else time.time() + timeout
 
     def _check_outcome(self, outcome: WaitOutcome, vendor_task_id: str, message: str) -> str:
         message = f"Track {self._track_key!r}: {message}"

@@ -9,7 +9,7 @@ from airflow_provider_vocalsep.jobs.separation import SeparationFailedError
 from airflow_provider_vocalsep.jobs.waiting import WaitGivenUpError
 from airflow_provider_vocalsep.landing.errors import LandingError
 
-OPERATOR = "airflow_provider_vocalsep.operators.vocal_separation"
+WAITING = "airflow_provider_vocalsep.operators.waiting"
 
 
 class TestSubmit:
@@ -56,7 +56,7 @@ class TestReading:
     def test_a_task_that_the_vendor_never_knows_fails_naming_key_and_dialect(
         self, bench, faulty, monkeypatch
     ):
-        monkeypatch.setattr(f"{OPERATOR}.VISIBILITY_GRACE", 1)
+        monkeypatch.setattr(f"{WAITING}.VISIBILITY_GRACE", 1)
         faulty("read", "null")
         message = bench.refusal(AirflowFailException)
 

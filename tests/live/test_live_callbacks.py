@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
+from dataclasses import replace
+from urllib.parse import quote
 
 import pytest
+import requests
 
+from airflow_provider_vocalsep.callbacks.token import claims_of, mint
+from airflow_provider_vocalsep.demo.ports import free_port
+from airflow_provider_vocalsep.demo.processes import Service, wait_until
 from airflow_provider_vocalsep.demo.report import Books
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
 from airflow_provider_vocalsep.landing.keys import parse_s3_uri
@@ -51,11 +59,26 @@ def history(s3, destination):
     return read
 
 
-def audit(run):
-    rows = run.airflow.api.request(
-        "GET", "eventLogs", params={"dag_id": DAG_ID, "run_id": run.run_id, "limit": 100}
-    )
+def audit(airflow, run_id):
+    rows = airflow.api.request("GET", "eventLogs", params={"dag_id": DAG_ID, "run_id": run_id, "limit": 100})
     return [row["event"] for row in rows["event_logs"] if row["event"].startswith("vocalsep_callback_")]
+
+
+def set_state(airflow, run_id, state):
+    airflow.api.request(
+        "PATCH", f"dags/{DAG_ID}/dagRuns/{quote(run_id)}/taskInstances/separate", json={"new_state": state}
+    )
+
+
+def state(airflow, run_id):
+    return airflow.api.task_instances(DAG_ID, run_id, "separate")[0]["state"]
+
+
+def answers(url, status):
+    try:
+        return requests.post(url, timeout=2).status_code == status
+    except requests.RequestException:
+        return False
 
 
 class TestACallback:
@@ -66,7 +89,7 @@ class TestACallback:
         assert cost().submits == 1
         (line,) = [event for event in history() if event["event"] == "called_back"]
         assert line["code"] == 200
-        assert "vocalsep_callback_resumed" in audit(run)
+        assert "vocalsep_callback_resumed" in audit(run.airflow, run.run_id)
         assert "The vendor called back" in run.log("separate")
 
     @pytest.mark.parametrize("kind", ["duplicate", "early"])
@@ -93,6 +116,135 @@ class TestACallback:
 
         assert run.state == "failed"
         assert "the vendor is sorry" in run.log("separate")
+
+
+class TestANeverComingCallback:
+    def test_is_made_up_for_by_the_safety_poll(self, separate, cost, faulty):
+        faulty("callback", "none")
+        run = separate(poll_interval=6)
+
+        assert run.state == "success"
+        assert cost().submits == 1
+
+
+class TestAnEnd:
+    """The callback is on its way while somebody ends, clears or restarts what waits for it."""
+
+    @pytest.fixture
+    def parked(self, airflow, song, destination, sandbox, faulty):
+        """A task instance that is deferred, and will be until it is called back: its vendor task never ends."""
+        faulty("task", "stuck")
+        airflow.wait_for_dags([DAG_ID])
+        run_id = airflow.api.trigger(DAG_ID, {"track": song, "destination": destination})
+        airflow.api.wait_for_task(DAG_ID, run_id, "separate", ["deferred"])
+        time.sleep(3)  # past Airflow's own settling, see callbacks/resume.py
+        yield run_id
+        set_state(airflow, run_id, "failed")
+
+    @pytest.fixture
+    def call_back(self, sandbox):
+        """Deliver as the vendor does, with any part of the address or the body being another's."""
+
+        def post(token_changes=None, **body):
+            task = sandbox.books()["tasks"][-1]
+            claims = claims_of(task["callback_url"].rsplit("/", 1)[1])
+            url = task["callback_url"].rsplit("/", 1)[0]
+            token = mint(replace(claims, **(token_changes or {})), SECRET)
+            said = {"code": 200, "msg": "done", "data": {"task_id": task["vendor_task_id"]}, **body}
+            return requests.post(f"{url}/{token}", json=said, timeout=15).status_code
+
+        return post
+
+    def test_by_hand_is_not_undone(self, airflow, parked, call_back):
+        set_state(airflow, parked, "failed")
+
+        assert call_back() == 200
+        assert state(airflow, parked) == "failed"
+        assert "vocalsep_callback_late" in audit(airflow, parked)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"data": {"task_id": "f" * 32}},
+            {"token_changes": {"map_index": 5}},
+            {"token_changes": {"dag_id": "another"}},
+            {"token_changes": {"run_id": "another"}},
+            {"token_changes": {"task_id": "another"}},
+        ],
+        ids=["other vendor task", "other map index", "other DAG", "other run", "other task"],
+    )
+    def test_is_not_brought_about_by_what_belongs_to_another(self, airflow, parked, call_back, other):
+        assert call_back(**other) == 200
+        time.sleep(1)
+        assert state(airflow, parked) == "deferred"
+
+    def test_that_the_record_does_not_confirm_parks_the_task_again(self, airflow, parked, call_back):
+        assert call_back() == 200
+        airflow.api.wait_for_task(DAG_ID, parked, "separate", ["queued", "running", "scheduled"])
+        airflow.api.wait_for_task(DAG_ID, parked, "separate", ["deferred"])
+        assert "vocalsep_callback_resumed" in audit(airflow, parked)
+
+    def test_by_clearing_leaves_the_next_try_to_wait_for_the_same_vendor_task(
+        self, airflow, parked, call_back, cost
+    ):
+        airflow.api.clear(DAG_ID, parked, ["separate"])
+        airflow.api.wait_for_task(DAG_ID, parked, "separate", ["queued", "running", "scheduled"])
+        airflow.api.wait_for_task(DAG_ID, parked, "separate", ["deferred"])
+
+        assert call_back(data={"task_id": "f" * 32}) == 200
+        time.sleep(1)
+        assert state(airflow, parked) == "deferred"
+        assert cost().submits <= 1
+
+
+class TestARestart:
+    @pytest.mark.parametrize("component", ["api-server", "scheduler", "triggerer"])
+    def test_while_the_callback_is_on_its_way_loses_nothing(
+        self, airflow, song, destination, cost, faulty, component
+    ):
+        faulty("callback", "late", seconds=15)
+        airflow.wait_for_dags([DAG_ID])
+        run_id = airflow.api.trigger(DAG_ID, {"track": song, "destination": destination})
+        airflow.api.wait_for_task(DAG_ID, run_id, "separate", ["deferred"])
+        airflow.services[component].kill()
+        airflow.services[component].start()
+        airflow.wait_until_healthy()
+
+        assert airflow.api.wait_for_run(DAG_ID, run_id, timeout=120) == "success"
+        assert cost().submits == 1
+        assert "vocalsep_callback_resumed" in audit(airflow, run_id)
+
+
+class TestAPathPrefix:
+    def test_and_several_workers_of_the_api_server_change_nothing(
+        self, airflow, sandbox, song, destination, run_dag, tmp_path
+    ):
+        port = free_port(None)
+        base_url = f"http://127.0.0.1:{port}/music/airflow"
+        server = Service(
+            "Airflow api-server behind a prefix",
+            [sys.executable, "-m", "airflow", "api-server", "--port", str(port), "--workers", "2"],
+            log_path=tmp_path / "api-server.log",
+            env={
+                "AIRFLOW_HOME": str(airflow.home),
+                "AIRFLOW__API__BASE_URL": base_url,
+                "AIRFLOW__API__PORT": str(port),
+            },
+        )
+        vendor = sandbox_connection(sandbox)
+        vendor["extra"] |= {"callback_base_url": base_url, "callback_secret": SECRET}
+        airflow.api.put_connections({"vocalsep_prefix": vendor})
+        with server:
+            wait_until(
+                lambda: answers(f"{base_url}/vocalsep/callback/x", 401),
+                what="the API server",
+                services=[server],
+            )
+            conf = {"track": song, "destination": destination, "conn_id": "vocalsep_prefix"}
+            run = run_dag(DAG_ID, conf, timeout=120)
+
+        assert run.state == "success"
+        assert "vocalsep_callback_resumed" in audit(airflow, run.run_id)
 
 
 class TestALostSubmit:

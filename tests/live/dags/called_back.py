@@ -16,6 +16,7 @@ with DAG(
         "conn_id": "vocalsep_callbacks",
         "on_lost_submit": "adopt",
         "adoption_grace": 120,
+        "poll_interval": None,
     },
     render_template_as_native_obj=True,
 ):
@@ -27,6 +28,7 @@ with DAG(
         vocalsep_conn_id="{{ params.conn_id }}",
         on_lost_submit="{{ params.on_lost_submit }}",
         adoption_grace="{{ params.adoption_grace }}",
+        poll_interval="{{ params.poll_interval }}",
         retries=1,
         retry_delay=1,
     )

@@ -1,0 +1,79 @@
+"""What is remembered of callbacks, and how much of it at most."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from airflow_provider_vocalsep.api.models import Callback
+from airflow_provider_vocalsep.callbacks.memory import (
+    MAX_DELIVERIES,
+    MAX_TASKS,
+    heard_callbacks,
+    memory_key,
+    remember,
+)
+
+AT = datetime(2026, 11, 23, tzinfo=timezone.utc)
+DONE = Callback("t1", 200, "done")
+
+
+def test_a_callback_is_remembered_with_what_it_says():
+    value, new = remember(None, DONE, AT)
+    (heard,) = heard_callbacks(json.loads(json.dumps(value)))
+
+    assert new
+    assert (heard.vendor_task_id, heard.code, heard.message, heard.count) == ("t1", 200, "done", 1)
+    assert datetime.fromisoformat(heard.first_at) == AT
+
+
+def test_a_duplicate_only_counts():
+    once, _ = remember(None, DONE, AT)
+    twice, new = remember(once, Callback("t1", 500, "something else"), AT + timedelta(seconds=9))
+    (heard,) = heard_callbacks(twice)
+
+    assert not new
+    assert (heard.code, heard.message, heard.count) == (200, "done", 2)
+    assert datetime.fromisoformat(heard.last_at) - datetime.fromisoformat(heard.first_at) == timedelta(
+        seconds=9
+    )
+
+
+def test_a_second_vendor_task_of_one_attempt_stands_beside_the_first():
+    value, _ = remember(None, DONE, AT)
+    value, new = remember(value, Callback("t2", 200), AT)
+
+    assert new
+    assert [heard.vendor_task_id for heard in heard_callbacks(value)] == ["t1", "t2"]
+
+
+def test_replays_do_not_fill_the_database():
+    value = None
+    for _ in range(MAX_DELIVERIES):
+        value, _ = remember(value, DONE, AT)
+    assert remember(value, DONE, AT) == (None, False)
+
+    for number in range(MAX_TASKS - 1):
+        value, _ = remember(value, Callback(f"other-{number}", 200), AT)
+    assert remember(value, Callback("one too many", 200), AT) == (None, False)
+
+
+def test_a_message_is_shortened_and_cannot_forge_a_line():
+    value, _ = remember(None, Callback("t1", 500, "bad\nline\x1b[31m" + "x" * 9000), AT)
+    (heard,) = heard_callbacks(value)
+
+    assert heard.message.startswith("bad line")
+    assert heard.message.isprintable()
+    assert len(heard.message) == 500
+
+
+@pytest.mark.parametrize("value", [None, [], "x", {}, [{"something": "else"}], 3.0, [1]])
+def test_what_we_did_not_write_counts_as_nothing(value):
+    assert heard_callbacks(value) == []
+
+
+def test_keys_tell_attempts_apart():
+    assert memory_key("a") != memory_key("b")
+    assert memory_key("a").startswith("vocalsep-callback-")
