@@ -10,8 +10,10 @@ from urllib.parse import quote
 
 import pytest
 import requests
+from click.testing import CliRunner
 
 from airflow_provider_vocalsep.callbacks.token import claims_of, mint
+from airflow_provider_vocalsep.cli import main
 from airflow_provider_vocalsep.demo.ports import free_port
 from airflow_provider_vocalsep.demo.processes import Service, wait_until
 from airflow_provider_vocalsep.demo.report import Books
@@ -139,7 +141,8 @@ class TestAnEnd:
         airflow.api.wait_for_task(DAG_ID, run_id, "separate", ["deferred"])
         time.sleep(3)  # past Airflow's own settling, see callbacks/resume.py
         yield run_id
-        set_state(airflow, run_id, "failed")
+        if state(airflow, run_id) != "failed":
+            set_state(airflow, run_id, "failed")
 
     @pytest.fixture
     def call_back(self, sandbox):
@@ -238,6 +241,7 @@ class TestAPathPrefix:
             wait_until(
                 lambda: answers(f"{base_url}/vocalsep/callback/x", 401),
                 what="the API server",
+                timeout=90,
                 services=[server],
             )
             conf = {"track": song, "destination": destination, "conn_id": "vocalsep_prefix"}
@@ -245,6 +249,50 @@ class TestAPathPrefix:
 
         assert run.state == "success"
         assert "vocalsep_callback_resumed" in audit(airflow, run.run_id)
+
+
+class TestCallbackCheck:
+    """``vocalsep callback-check`` names the part of the way that is broken."""
+
+    @pytest.fixture
+    def check(self, airflow, monkeypatch):
+        def run(**extra):
+            fields = {"callback_base_url": airflow.url, "callback_secret": SECRET, **extra}
+            value = {"conn_type": "vocalsep", "password": "key", "extra": fields}
+            monkeypatch.setenv("AIRFLOW_CONN_VOCALSEP_CALLBACKS", json.dumps(value))
+            answer = CliRunner().invoke(main, ["callback-check", "--conn-id", "vocalsep_callbacks"])
+            return answer.exit_code, " ".join(answer.output.split())
+
+        return run
+
+    def test_goes_the_whole_way(self, check):
+        code, said = check()
+
+        assert code == 0, said
+        parts = ("Name:", "Connection:", "Path:", "Token, signature, database:")
+        assert [part for part in parts if part not in said] == []
+
+    @pytest.mark.parametrize(
+        ("changed", "says"),
+        [
+            ({"callback_secret": "another-secret-0123456789"}, "Token or signature:"),
+            ({"callback_base_url": "http://nothing.invalid"}, "Name: nothing.invalid is not known"),
+            ({"callback_base_url": "http://127.0.0.1:1"}, "Connection: nothing answers"),
+            ({"callback_base_url": ""}, "does not switch callbacks on"),
+            ({"callback_secret": "short"}, "at least 16 characters"),
+        ],
+    )
+    def test_names_what_is_broken(self, check, changed, says):
+        code, said = check(**changed)
+
+        assert code == 1
+        assert says in said
+
+    def test_names_a_path_that_a_proxy_does_not_pass_on(self, check, airflow):
+        code, said = check(callback_base_url=f"{airflow.url}/somewhere/else")
+
+        assert code == 1
+        assert "broken Path:" in said
 
 
 class TestALostSubmit:
