@@ -36,7 +36,12 @@ with DAG(
         "bad_rows": Param(
             "fail", enum=["fail", "skip"], description="Whether a row that cannot be used stops the run."
         ),
-        "poll_interval": Param(30, type="number", minimum=1, description="Seconds between status reads."),
+        "poll_interval": Param(
+            None,
+            type=["number", "null"],
+            minimum=1,
+            description="Seconds between status reads. Empty: 30, or 300 where the vendor calls back.",
+        ),
     },
 ) as dag:
 

@@ -40,7 +40,12 @@ with DAG(
         "destination": Param(
             "s3://stems/tracks", type="string", pattern="^s3://", description="Where stems land."
         ),
-        "poll_interval": Param(30, type="number", minimum=1, description="Seconds between status reads."),
+        "poll_interval": Param(
+            None,
+            type=["number", "null"],
+            minimum=1,
+            description="Seconds between status reads. Empty: 30, or 300 where the vendor calls back.",
+        ),
     },
     render_template_as_native_obj=True,
 ) as dag:

@@ -148,7 +148,9 @@ def _remember(session: Session, delivery: Delivery, now: datetime) -> tuple[bool
 def _resume(session: Session, ti: TaskInstance, delivery: Delivery, now: datetime) -> tuple[bool, bool]:
     if handle_event_submit is None:
         return False, False
-    found = [ti] if _waits_for(ti, delivery) else _others_waiting(session, delivery)
+    found = [ti] if _waits_for(ti, delivery) else []
+    if ti.state == TaskInstanceState.SUCCESS:
+        found = _others_waiting(session, delivery)
     settled = timedelta(seconds=conf.getint("workers", "min_heartbeat_interval", fallback=5) + 1)
     young = False
     resumed = False
@@ -182,7 +184,7 @@ def _waits_for(ti: TaskInstance, delivery: Delivery) -> bool:
 
 
 def _others_waiting(session: Session, delivery: Delivery) -> list[TaskInstance]:
-    """Find sensors of the same DAG run that wait for this vendor task, and lock them."""
+    """Find sensors of the same DAG run that wait for what an operator submitted and left, and lock them."""
     candidates = session.scalars(
         select(TaskInstance)
         .join(Trigger, Trigger.id == TaskInstance.trigger_id)

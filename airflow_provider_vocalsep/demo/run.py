@@ -17,6 +17,7 @@ from airflow_provider_vocalsep.demo.processes import ServiceError
 from airflow_provider_vocalsep.demo.report import Books, build_report, catalogue_file, landed_manifests
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection, sandbox_service
 from airflow_provider_vocalsep.demo.seaweed import SeaweedServer, running_seaweed
+from airflow_provider_vocalsep.demo.secret import kept_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,8 +32,8 @@ CATALOGUE_KEY = "catalogue.csv"
 PREFIX = "catalogue"
 DESTINATION = f"s3://{BUCKET}/{PREFIX}"
 
-#: Seconds between two status reads. The sandbox takes seconds where a vendor takes minutes.
-POLL_INTERVAL = 2
+#: Seconds between two status reads, for callbacks that do not come. The sandbox takes seconds where a vendor takes minutes.
+POLL_INTERVAL = 10
 
 #: Seconds that the DAG run may take.
 RUN_TIMEOUT = 900
@@ -79,13 +80,16 @@ class Demo:
                 running_airflow(
                     self.home / "airflow",
                     dags_folders=[dags_folder()],
-                    connections={
-                        "vocalsep_default": sandbox_connection(sandbox),
-                        "aws_default": seaweed.connection,
-                    },
+                    connections={"aws_default": seaweed.connection},
                     log_dir=logs,
                 )
             )
+            vendor = sandbox_connection(
+                sandbox,
+                callback_base_url=airflow.url,
+                callback_secret=kept_secret(self.home / "sandbox" / "callback-secret"),
+            )
+            airflow.api.put_connections({"vocalsep_default": vendor})
             airflow.wait_for_dags([DAG_ID])
             display.say(f"Airflow at {airflow.url}")
             report = self._separate(display, sandbox, seaweed, airflow, started)

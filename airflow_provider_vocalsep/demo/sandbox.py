@@ -59,16 +59,25 @@ def sandbox_service(
         yield sandbox
 
 
-def sandbox_connection(sandbox: RunningSandbox) -> dict[str, Any]:
+def sandbox_connection(
+    sandbox: RunningSandbox, *, callback_base_url: str | None = None, callback_secret: str | None = None
+) -> dict[str, Any]:
     """
     Return the Airflow connection of a sandbox, in the shape of Airflow's REST API.
 
     :param sandbox: The sandbox.
+    :param callback_base_url: Address of the API server that it calls back; ``None`` for polling alone.
+    :param callback_secret: What signs callback addresses.
     """
+    callbacks = {"callback_base_url": callback_base_url, "callback_secret": callback_secret}
     return {
         "conn_type": "vocalsep",
         "description": "The local sandbox",
         "host": sandbox.url,
         "password": sandbox.api_key,
-        "extra": {"dialect": "sunoapi", "allow_private_hosts": True},
+        "extra": {
+            "dialect": "sunoapi",
+            "allow_private_hosts": True,
+            **(callbacks if callback_base_url else {}),
+        },
     }

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.jobs.submitting import Secured
 
 
+#: ``None``, also as a template renders it.
+_NOT_GIVEN = (None, "", "None")
+
+
 @dataclass(frozen=True)
 class Wait:
     """
@@ -51,13 +55,14 @@ class Wait:
         :param poll_interval: Seconds between status reads; ``None`` or nothing for the default.
         :param deferrable: Whether it is parked; a worker that waits hears no callback.
         """
+        given = None if poll_interval in _NOT_GIVEN else poll_interval
         now, submitted_at = time.time(), secured.submitted_at.timestamp()
         calls_back = secured.calls_back and deferrable
         default = SAFETY_POLL_INTERVAL if calls_back else DEFAULT_POLL_INTERVAL
         return cls(
             secured.vendor_task_id,
             deadline=submitted_at + timeout if submitted_at + timeout > now else now + timeout,
-            poll_interval=default if poll_interval in (None, "") else float(poll_interval),
+            poll_interval=default if given is None else float(given),
             visible_by=submitted_at + VISIBILITY_GRACE,
             calls_back=calls_back,
             # What was submitted just now is not done yet; if it is, the receiver of callbacks knows.
