@@ -116,7 +116,7 @@ def running_seaweed(
     """
     directory = directory.resolve()
     (directory / "data").mkdir(parents=True, exist_ok=True)
-    access_key = "demo"
+    access_key = "vocalsep"  # shorter ones make Airflow warn that it cannot mask them
     secret_key = kept_secret(directory / "secret-key")
     ports = dict(zip(PORT_OPTIONS, [free_port(port), *free_ports(len(PORT_OPTIONS) - 1)], strict=True))
     service = Service(
