@@ -35,6 +35,12 @@ from airflow_provider_vocalsep.sandbox.options import SandboxOptions, default_ca
     "--task-seconds", default=2.0, help="Seconds that a task is pending at least. Real vendors: 60-180."
 )
 @click.option(
+    "--finish-rate",
+    default=0.0,
+    type=click.FloatRange(0),
+    help="Tasks that end per second, at most; 0 for any number.",
+)
+@click.option(
     "--visible-after", default=0.0, help="Seconds after a submit in which its record is not visible."
 )
 @click.option(

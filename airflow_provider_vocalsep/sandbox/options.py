@@ -29,6 +29,7 @@ class SandboxOptions:
     :param credits: Balance of a new account.
     :param submit_rate: Submits accepted in a window, as ``20/10s``.
     :param task_seconds: Seconds that a task is pending at least.
+    :param finish_rate: Tasks that end per second, at most; 0 for any number.
     :param visible_after: Seconds after a submit in which its record is not visible yet.
     :param link_expiry: Seconds that a stem's link works; 0 for ever.
     :param public_url: Address under which others reach the sandbox, for links; what it listens on by default.
@@ -51,6 +52,7 @@ class SandboxOptions:
     credits: float = 10_000
     submit_rate: str = "20/10s"
     task_seconds: float = 2.0
+    finish_rate: float = 0.0
     visible_after: float = 0.0
     link_expiry: float = 0.0
     public_url: str | None = None

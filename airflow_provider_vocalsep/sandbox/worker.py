@@ -64,6 +64,8 @@ class Worker:
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="separation")
         self._running: set[asyncio.Task[object]] = set()
         self._session: aiohttp.ClientSession | None = None
+        self._ending = asyncio.Lock()
+        self._next_end = 0.0
 
     def start(self, vendor_task_id: str) -> None:
         """Take a task up."""
@@ -120,6 +122,7 @@ class Worker:
                 log.exception("Separation of task %s failed", vendor_task_id)
                 failure = 500, self.voice.failed[task["type"]]
         await asyncio.sleep(max(0.0, task["created_ms"] / 1000 + self.options.task_seconds - time.time()))
+        await self._turn()
         if fault is not None and fault.kind == "callback_exception_without_urls":
             stems = []
         if failure is not None:
@@ -140,6 +143,14 @@ class Worker:
             return
         task = self._task(vendor_task_id)
         await self._call_back(task, contract.callback(task, self.links(task), self.voice))
+
+    async def _turn(self) -> None:
+        """Wait until the next task may end, where only so many end per second."""
+        if not self.options.finish_rate:
+            return
+        async with self._ending:
+            await asyncio.sleep(max(0.0, self._next_end - time.monotonic()))
+            self._next_end = max(self._next_end, time.monotonic()) + 1 / self.options.finish_rate
 
     def _separate(self, task: dict[str, Any]) -> list[dict[str, Any]]:
         source = self._source(task)

@@ -49,6 +49,12 @@ class DagRun:
 
 
 @pytest.fixture(scope="session")
+def dags_folders() -> list[Path]:
+    """Ours and those of the tests."""
+    return DAGS_FOLDERS
+
+
+@pytest.fixture(scope="session")
 def airflow(
     tmp_path_factory: pytest.TempPathFactory, sandbox: RunningSandbox, seaweed: SeaweedServer
 ) -> Iterator[AirflowStack]:

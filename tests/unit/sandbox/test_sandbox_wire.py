@@ -169,6 +169,12 @@ class TestRecord:
         data = caller.separated()
         assert 290 <= data["completeTime"] - data["createTime"] < 5000
 
+    def test_of_one_more_task_waits_for_the_finish_rate(self, calling):
+        caller = calling(finish_rate=10)
+        records = [caller.finished(task_id) for task_id in [caller.accepted() for _ in range(3)]]
+        ends = sorted(record["completeTime"] for record in records)
+        assert ends[2] - ends[0] >= 180
+
     def test_gives_links_under_the_public_address(self, calling):
         caller = calling(public_url="https://stems.example/vendor/")
         assert caller.separated()["response"]["vocalUrl"].startswith("https://stems.example/vendor/s/")

@@ -1,0 +1,271 @@
+"""
+How soon a callback wakes its task, and what the receiver stands.
+
+    make bench-callbacks                                        # 300 tracks, 10,000 deliveries: about 20 minutes
+    make bench-callbacks ARGS="--tracks 20 --task-seconds 40 --without 10 --deliveries 1000"
+
+A real Airflow (PostgreSQL, LocalExecutor of 8), the sandbox and SeaweedFS, all on this machine. Every track is parked
+before the vendor ends the first one; then it ends one a second. "Wake" is the time from the sandbox's own end of a
+vendor task to the entry of ``execute_complete``. Afterwards the burst: deliveries for the same task instances, a third
+each valid, duplicate and forged, from 64 connections, and the same number of requests to a route that does nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import tempfile
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import psycopg2
+from burst import Burst, Shot, fire
+from rich.console import Console
+from rich.table import Table
+
+from airflow_provider_vocalsep.callbacks.token import CallbackClaims
+from airflow_provider_vocalsep.demo.airflow_stack import AirflowStack, running_airflow
+from airflow_provider_vocalsep.demo.postgres import running_postgres
+from airflow_provider_vocalsep.demo.sandbox import sandbox_connection, sandbox_service
+from airflow_provider_vocalsep.demo.seaweed import running_seaweed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = Path(__file__).parent
+CONNECTIONS = 64
+
+#: Seconds between the safety reads of the measured run. Parking hundreds of tracks takes this machine minutes, for which
+#: the first ones wait as well; no vendor lets them wait as long, so no safety read is due where it counts.
+SAFETY_POLL = 900
+
+console = Console()
+
+
+@dataclass(frozen=True)
+class Woken:
+    """
+    What a run of tracks gave.
+
+    :param run_id: The DAG run.
+    :param waiting: Task instances that were parked when the vendor ended the first one.
+    :param wakes: Seconds from the vendor's end to ``execute_complete``, sorted, one per track.
+    :param reads_per_track: Status reads that the vendor counted.
+    """
+
+    run_id: str
+    waiting: int
+    wakes: list[float]
+    reads_per_track: float
+
+    def quantile(self, share: float) -> float:
+        return round(self.wakes[min(int(len(self.wakes) * share), len(self.wakes) - 1)], 2)
+
+
+class Bench:
+    """
+    The stack.
+
+    :param folder: For everything that it keeps.
+    :param secret: What signs callbacks.
+    """
+
+    def __init__(self, folder: Path, secret: str) -> None:
+        self.folder = folder
+        self.secret = secret
+        self.times = folder / "times"
+        self.times.mkdir()
+        self.database = ""
+        self.airflow: AirflowStack
+
+    @contextmanager
+    def running(self) -> Iterator[Bench]:
+        with ExitStack() as stack:
+            postgres = stack.enter_context(running_postgres(self.folder / "postgres.log"))
+            self.database = postgres.url.replace("+psycopg2", "")
+            seaweed = stack.enter_context(running_seaweed(self.folder / "s3", port=None))
+            self.airflow = stack.enter_context(
+                running_airflow(
+                    self.folder / "airflow",
+                    dags_folders=[HERE / "dags"],
+                    connections={"aws_default": seaweed.connection},
+                    port=None,
+                    options={
+                        "database": {"sql_alchemy_conn": postgres.url},
+                        "core": {"plugins_folder": str(HERE / "plugins")},
+                    },
+                    env={"VOCALSEP_BENCH_TIMES": str(self.times)},
+                )
+            )
+            self.airflow.wait_for_dags(["woken"])
+            yield self
+
+    def separate(self, name: str, tracks: int, task_seconds: float, *, callbacks: bool) -> Woken:
+        """Separate so many tracks, of which the vendor ends one a second."""
+        options = ["--tiny-stems", "--submit-rate", "1000/1s", "--credits", "1000000", "--finish-rate", "1"]
+        options += ["--task-seconds", str(task_seconds)]
+        with sandbox_service(self.folder / name, port=None, options=options) as sandbox:
+            heard = (
+                {"callback_base_url": self.airflow.url, "callback_secret": self.secret} if callbacks else {}
+            )
+            self.airflow.api.put_connections({name: sandbox_connection(sandbox, **heard)})
+            conf = {
+                "tracks": tracks,
+                "conn_id": name,
+                "destination": f"s3://stems/{name}",
+                "poll_interval": SAFETY_POLL if callbacks else None,
+            }
+            run_id = self.airflow.api.trigger("woken", conf)
+            parked: list[tuple[float, int]] = []
+
+            def watch() -> None:
+                parked.append((time.time(), self.parked(run_id)))
+                console.print(f"\r  {name}: {parked[-1][1]} of {tracks} tracks wait ", end="")
+
+            state = self.airflow.api.wait_for_run(
+                "woken", run_id, timeout=task_seconds + 10 * tracks + 120, watch=watch, every=2
+            )
+            console.print()
+            if state != "success":
+                raise SystemExit(f"The DAG run ended as {state}: nothing is measured.")
+            tasks = sandbox.books()["tasks"]
+        ends = {task["vendor_task_id"]: task["completed_ms"] / 1000 for task in tasks}
+        return Woken(
+            run_id,
+            max([count for at, count in parked if at <= min(ends.values())], default=0),
+            sorted(self._entered(task_id) - end for task_id, end in ends.items()),
+            round(sum(task["polls"] for task in tasks) / len(tasks), 3),
+        )
+
+    def _entered(self, vendor_task_id: str) -> float:
+        """Return when the task went on; the first time, should it have been parked again."""
+        return float((self.times / vendor_task_id).read_text().split()[0])
+
+    def parked(self, run_id: str) -> int:
+        (count,) = self.ask(
+            "SELECT count(*) FROM task_instance WHERE run_id = %s AND state = 'deferred'", run_id
+        )
+        return int(count)
+
+    def heartbeat_age(self) -> float:
+        """Return the seconds since the scheduler's last sign of life."""
+        (age,) = self.ask(
+            "SELECT extract(epoch FROM now() - max(latest_heartbeat)) FROM job WHERE job_type = 'SchedulerJob'"
+        )
+        return float(age)
+
+    def ask(self, sql: str, *values: Any) -> Any:
+        connection = psycopg2.connect(self.database)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(sql, values)
+                return cursor.fetchone()
+        finally:
+            connection.close()
+
+    def burst(self, run_id: str, tracks: int, deliveries: int) -> dict[str, Any]:
+        """Fire a burst at the receiver, and as many requests at the empty route."""
+        instances = [
+            CallbackClaims("called_back", "woken", run_id, "separate", n, "", 0) for n in range(tracks)
+        ]
+        burst = Burst(self.airflow.url, instances, self.secret, deliveries)
+        ages: list[float] = []
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(1):
+                ages.append(self.heartbeat_age())
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            fired = fire(burst.shots, CONNECTIONS)
+            empty = fire(
+                [Shot(f"{self.airflow.url}/empty/", shot.body, 200) for shot in burst.shots], CONNECTIONS
+            )
+        finally:
+            over.set()
+            watcher.join()
+        counts = burst.remembered(self.database)
+        twice = sum(count > 1 for count in counts.values())
+        if twice != burst.duplicates or fired.wrong:
+            raise SystemExit(f"{twice} counted twice, not {burst.duplicates}; wrong answers: {fired.wrong}")
+        return {
+            "deliveries": deliveries,
+            "connections": CONNECTIONS,
+            "valid": burst.valid,
+            "remembered": len(counts),
+            "lost": burst.valid - len(counts),
+            "p99": round(fired.p99, 3),
+            "deliveries_per_second": round(fired.rate, 1),
+            "empty_route_per_second": round(empty.rate, 1),
+            "ratio_to_empty_route": round(fired.rate / empty.rate, 3),
+            "scheduler_heartbeat_age_max": round(max(ages), 1),
+        }
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--tracks", default=300, help="Tracks that wait at the same time, with callbacks.")
+@click.option(
+    "--task-seconds",
+    default=420,
+    help="Seconds before the vendor ends the first one: all are parked by then.",
+)
+@click.option("--without", default=60, help="Tracks of the comparison without callbacks.")
+@click.option("--deliveries", default=10_000, help="Deliveries of the burst.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), default=Path(".bench/callbacks.json"))
+def main(tracks: int, task_seconds: int, without: int, deliveries: int, json_path: Path) -> None:
+    """Measure callbacks."""
+    with tempfile.TemporaryDirectory(prefix="vocalsep-bench-") as folder:
+        bench = Bench(Path(folder), secrets.token_hex(32))
+        with bench.running():
+            polled = bench.separate(
+                "polled", without, task_seconds * max(without, 30) / max(tracks, 30), callbacks=False
+            )
+            called = bench.separate("called_back", tracks, task_seconds, callbacks=True)
+            burst = bench.burst(called.run_id, tracks, deliveries)
+    report = {
+        "waiting": called.waiting,
+        "wake_p50": called.quantile(0.5),
+        "wake_p99": called.quantile(0.99),
+        "status_reads_per_track": called.reads_per_track,
+        "without_callbacks": {
+            "waiting": polled.waiting,
+            "wake_p50": polled.quantile(0.5),
+            "wake_p99": polled.quantile(0.99),
+            "status_reads_per_track": polled.reads_per_track,
+        },
+        "burst": burst,
+    }
+    json_path.parent.mkdir(parents=True, exist_ok=True)
+    json_path.write_text(json.dumps(report, indent=2) + "\n")
+    show(report)
+    if called.waiting < tracks:
+        raise SystemExit(
+            f"Only {called.waiting} of {tracks} waited when the vendor began: give more --task-seconds."
+        )
+
+
+def show(report: dict[str, Any]) -> None:
+    wake = Table("", "with callbacks", "without", title="From the vendor's end to execute_complete")
+    without = report["without_callbacks"]
+    for label, key, unit in (
+        ("tracks waiting", "waiting", ""),
+        ("p50", "wake_p50", " s"),
+        ("p99", "wake_p99", " s"),
+        ("status reads per track", "status_reads_per_track", ""),
+    ):
+        wake.add_row(label, f"{report[key]}{unit}", f"{without[key]}{unit}")
+    burst = Table("", "", title=f"Burst from {CONNECTIONS} connections", show_header=False)
+    for key, value in report["burst"].items():
+        burst.add_row(key.replace("_", " "), str(value))
+    console.print(wake, burst)
+
+
+if __name__ == "__main__":
+    main()

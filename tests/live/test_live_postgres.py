@@ -1,0 +1,95 @@
+"""Callbacks where most of their users have them: with PostgreSQL, that goes away as well."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from airflow_provider_vocalsep.demo.airflow_api import AirflowApiError
+from airflow_provider_vocalsep.demo.airflow_stack import running_airflow
+from airflow_provider_vocalsep.demo.postgres import postgres_installed, running_postgres
+from airflow_provider_vocalsep.demo.processes import wait_until
+from airflow_provider_vocalsep.demo.report import Books
+from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
+
+pytestmark = pytest.mark.skipif(not postgres_installed(), reason="PostgreSQL is not installed")
+
+DAG_ID = "called_back"
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory):
+    with running_postgres(tmp_path_factory.mktemp("postgres") / "postgres.log") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory, postgres, sandbox, seaweed, dags_folders):
+    """Another Airflow than that of the other tests."""
+    with running_airflow(
+        tmp_path_factory.mktemp("airflow-postgres"),
+        dags_folders=dags_folders,
+        connections={"aws_default": seaweed.connection},
+        options={"database": {"sql_alchemy_conn": postgres.url}},
+        port=None,
+    ) as stack:
+        vendor = sandbox_connection(
+            sandbox, callback_base_url=stack.url, callback_secret="a-secret-of-the-live-tests-0123456789"
+        )
+        stack.api.put_connections({"vocalsep_callbacks": vendor})
+        yield stack
+
+
+@pytest.fixture
+def cost(sandbox):
+    before = Books.read(sandbox.books())
+    return lambda: Books.read(sandbox.books()) - before
+
+
+@pytest.fixture
+def songs(sandbox):
+    names = ("key", "title", "task_id", "audio_id", "duration")
+    return [{name: song[name] for name in names} for song in sandbox.catalogue()[:3]]
+
+
+def callbacks(airflow, run_id):
+    rows = airflow.api.request("GET", "eventLogs", params={"dag_id": DAG_ID, "run_id": run_id, "limit": 100})
+    return [row["event"] for row in rows["event_logs"] if row["event"].startswith("vocalsep_callback_")]
+
+
+def test_a_callback_wakes_the_task(run_dag, songs, destination, cost):
+    run = run_dag(DAG_ID, {"track": songs[0], "destination": destination})
+
+    assert run.state == "success"
+    assert cost().submits == 1
+    assert "vocalsep_callback_resumed" in callbacks(run.airflow, run.run_id)
+
+
+def test_a_restart_of_the_database_while_callbacks_are_on_their_way_loses_nothing(
+    airflow, postgres, songs, destination, cost, faulty
+):
+    """What supervises Airflow's processes elsewhere starts those again that a lost database has ended."""
+    faulty("callback", "late", seconds=8)
+    airflow.wait_for_dags([DAG_ID])
+    conf = {"destination": destination, "poll_interval": 30}
+    run_ids = [airflow.api.trigger(DAG_ID, {"track": song, **conf}) for song in songs]
+    for run_id in run_ids:
+        airflow.api.wait_for_task(DAG_ID, run_id, "separate", ["deferred"])
+    postgres.service.kill()
+    time.sleep(5)
+    postgres.service.start()
+    postgres.wait_until_ready()
+
+    def healthy():
+        for service in airflow.services.values():
+            service.start()
+        try:
+            return set(airflow.api.health().values()) == {"healthy"}
+        except AirflowApiError:
+            return False
+
+    wait_until(healthy, what="Airflow to be healthy again", timeout=120, every=1)
+
+    assert [airflow.api.wait_for_run(DAG_ID, run_id, timeout=150) for run_id in run_ids] == ["success"] * 3
+    assert cost().submits == 3
