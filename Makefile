@@ -13,10 +13,10 @@ CODE := airflow_provider_vocalsep dags tests $(wildcard benchmarks)
 export UV_SYSTEM_CERTS ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint types format build constraints clean
+.PHONY: help demo test unit lint types format fuzz bench-callbacks build constraints clean
 
 help: ## show this
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 27
 
 demo: $(VENV)/.demo ## separate a catalogue through a real Airflow, sandbox and S3 server on this machine
 	@$(BIN)/vocalsep demo $(ARGS)
@@ -37,6 +37,13 @@ types: $(VENV)/.dev ## check types
 format: $(VENV)/.dev ## mend style
 	@$(BIN)/ruff check --fix $(CODE)
 	@$(BIN)/ruff format $(CODE)
+
+fuzz: $(VENV)/.dev ## fuzz the callback receiver for a minute (Linux, CPython 3.11 to 3.13)
+	@$(PINNED) atheris
+	@cd $(VENV) && bin/python ../tests/fuzz/fuzz_receiver.py $(ARGS)
+
+bench-callbacks: $(VENV)/.dev ## measure callbacks: 20 minutes; needs PostgreSQL (apt-get install postgresql)
+	@$(BIN)/python benchmarks/callbacks.py $(ARGS)
 
 build: $(VENV)/.dev ## make wheel and sdist in dist/
 	@$(BIN)/python -m build --installer uv

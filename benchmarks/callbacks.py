@@ -122,15 +122,14 @@ class Bench:
             }
             run_id = self.airflow.api.trigger("woken", conf)
             parked: list[tuple[float, int]] = []
+            with console.status(f"{name}: starting") as status:
 
-            def watch() -> None:
-                parked.append((time.time(), self.parked(run_id)))
-                console.print(f"\r  {name}: {parked[-1][1]} of {tracks} tracks wait ", end="")
+                def watch() -> None:
+                    parked.append((time.time(), self.parked(run_id)))
+                    status.update(f"{name}: {parked[-1][1]} of {tracks} tracks wait")
 
-            state = self.airflow.api.wait_for_run(
-                "woken", run_id, timeout=task_seconds + 10 * tracks + 120, watch=watch, every=2
-            )
-            console.print()
+                patience = task_seconds + 10 * tracks + 120
+                state = self.airflow.api.wait_for_run("woken", run_id, timeout=patience, watch=watch, every=2)
             if state != "success":
                 raise SystemExit(f"The DAG run ended as {state}: nothing is measured.")
             tasks = sandbox.books()["tasks"]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 from airflow.providers.common.compat.sdk import Stats
+from anyio import to_thread
 from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -49,6 +50,10 @@ _LOOK_AGAIN = (0.5, 0.5, 1, 1, 2, 2, 2, 4, 4, 8, 8, 16)
 #: Callbacks looked after at once.
 _MAX_LOOKING = 500
 
+#: Deliveries that are written at the same time; the others wait their turn, in order. More threads than this only wait for
+#: each other, and Airflow's own requests need some, too.
+_WRITERS = anyio.CapacityLimiter(4)
+
 _looking: set[asyncio.Task[None]] = set()
 
 
@@ -56,7 +61,7 @@ async def receive_callback(request: Request) -> JSONResponse:
     """Take one delivery."""
     try:
         delivery = await _believed(request)
-        effect, soon = await run_in_threadpool(_with_patience, delivery)
+        effect, soon = await to_thread.run_sync(_with_patience, delivery, limiter=_WRITERS)
     except RejectedError as e:
         log.warning("Refused a callback from %s with %d: %s", _peer(request), e.status, e.reason)
         Stats.incr("vocalsep.callback.rejected")
@@ -116,10 +121,14 @@ async def _look_again(delivery: Delivery) -> None:
     for seconds in _LOOK_AGAIN:
         await asyncio.sleep(seconds)
         try:
-            if not await run_in_threadpool(_database_patience(), resume.resume_later, delivery):
+            if not await to_thread.run_sync(_look, delivery, limiter=_WRITERS):
                 return
         except Exception:
             log.warning("Could not look again for who waits for a callback; its trigger will.", exc_info=True)
+
+
+def _look(delivery: Delivery) -> bool:
+    return _database_patience()(resume.resume_later, delivery)
 
 
 def _peer(request: Request) -> str:
@@ -127,3 +136,4 @@ def _peer(request: Request) -> str:
 
 
 app = Starlette(routes=[Route("/callback/{token}", receive_callback, methods=["POST"])])
+app.router.redirect_slashes = False

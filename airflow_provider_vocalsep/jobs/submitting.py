@@ -9,17 +9,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    retry_if_exception_type,
-    stop_after_attempt,
-    stop_after_delay,
-    wait_exponential,
-    wait_random,
-)
-
 from airflow_provider_vocalsep.api.errors import (
     SubmitOutcomeUnknownError,
     VendorError,
@@ -29,6 +18,7 @@ from airflow_provider_vocalsep.api.errors import (
 )
 from airflow_provider_vocalsep.api.requests import PLACEHOLDER_CALLBACK_URL
 from airflow_provider_vocalsep.jobs.adoption import adopt
+from airflow_provider_vocalsep.jobs.patience import recording, sending
 from airflow_provider_vocalsep.ledger import (
     Attach,
     ClaimLostError,
@@ -50,18 +40,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which a submit that the vendor turns away as "too fast" is tried again before the Airflow task
-#: is left to its own retries.
-SUBMIT_PATIENCE = 600.0
-
 #: Seconds between two looks at a claim that another run is just submitting.
 _IN_FLIGHT_LOOK = 2.0
-
-#: Tries to write down the vendor's answer. With the waits between them about a minute; S3 is seldom away longer.
-_RECORD_TRIES = 7
-
-#: Seconds between submits that the vendor turned away, when it names none itself: one, doubling up to thirty.
-_PAUSE = wait_exponential(max=30) + wait_random(0, 2)
 
 #: The way out of doubt, for messages.
 _WAY_OUT = (
@@ -262,13 +242,7 @@ class Submitter:
 
     def _send(self, attempt_id: str) -> str:
         """Submit; turned away for rate or maintenance, submit once more after a while, with the claim renewed."""
-        for attempt in Retrying(
-            retry=retry_if_exception(_nothing_created),
-            wait=_back_off,
-            stop=stop_after_delay(SUBMIT_PATIENCE),
-            sleep=self.sleep,
-            reraise=True,
-        ):
+        for attempt in sending(self.sleep):
             with attempt:
                 if attempt.retry_state.attempt_number > 1:
                     self.ledger.renew(self.separation.identity, attempt_id)
@@ -294,27 +268,9 @@ class Submitter:
     def _record_answer(self, attempt_id: str, vendor_task_id: str) -> None:
         """Write the task id down, hard: until it is in the ledger, what was paid is known to this process alone."""
         try:
-            Retrying(
-                retry=retry_if_exception_type(LedgerError),
-                wait=wait_exponential(multiplier=0.5, max=20) + wait_random(0, 1),
-                stop=stop_after_attempt(_RECORD_TRIES),
-                sleep=self.sleep,
-                reraise=True,
-            )(self.ledger.submitted, self.separation.identity, attempt_id, vendor_task_id)
+            recording(self.sleep)(self.ledger.submitted, self.separation.identity, attempt_id, vendor_task_id)
         except LedgerError as e:
             raise LedgerError(
                 f"Track {self.separation.track.key!r} is paid for as vendor task {vendor_task_id}, and this could not be "
                 f"written to the ledger: {e} Keep that id: VocalSeparationToS3Operator lands it."
             ) from e
-
-
-def _nothing_created(error: BaseException) -> bool:
-    if isinstance(error, VendorError):
-        return error.verdict is Verdict.WAIT
-    return isinstance(error, VendorUnreachableError)
-
-
-def _back_off(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    asked_for = getattr(error, "retry_after", None) or 0.0
-    return max(asked_for, _PAUSE(state))

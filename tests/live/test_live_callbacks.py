@@ -306,6 +306,15 @@ class TestALostSubmit:
             event["event"] for event in history()
         ][:3] == ["claimed", "submit_lost", "adopted"]
 
+    def test_that_was_answered_too_late_is_adopted_in_the_same_try(self, separate, cost, history, faulty):
+        faulty("submit", "slow", seconds=4, times=1)
+        run = separate(moment="impatient")
+
+        assert run.state == "success"
+        assert cost().submits == 1
+        assert "submit_lost" in [event["event"] for event in history()]
+        assert [ti["try_number"] for ti in run.tasks()] == [1]
+
     def test_of_a_killed_worker_is_adopted_by_the_retry(self, separate, cost, history):
         run = separate(moment="after the vendor accepted")
 

@@ -38,6 +38,7 @@ def _patch(owner: Any, name: str, *, before: bool = False, when: Any = lambda *_
 
 
 def _arm(moment: str) -> None:
+    from airflow_provider_vocalsep.client import blocking
     from airflow_provider_vocalsep.client.blocking import VendorClient
     from airflow_provider_vocalsep.landing import rounds
     from airflow_provider_vocalsep.landing.land import Lander
@@ -55,6 +56,8 @@ def _arm(moment: str) -> None:
         _patch(rounds, "land_stem")
     elif moment == "before the manifest":
         _patch(Lander, "_write", before=True)
+    elif moment == "impatient":  # not killed: it hangs up before the vendor has answered
+        blocking.TIMEOUT = (10.0, 1.0)
     elif moment == "after the manifest":
         _patch(Lander, "_write")
 

@@ -114,6 +114,9 @@ class TestAStranger:
     def test_with_another_method_is_refused(self, vendor, method):
         assert vendor(method=method).status_code == 405
 
+    def test_is_sent_nowhere_else(self, vendor):
+        assert vendor(token="nonsense/").status_code == 404
+
     def test_learns_no_name_from_any_answer(self, vendor):
         answers = [vendor(), vendor(secret="x" * 32), vendor(b"{"), vendor(method="GET")]
         told = " ".join(f"{answer.headers} {answer.text}" for answer in answers)

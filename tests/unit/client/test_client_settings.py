@@ -4,6 +4,8 @@ import pytest
 
 from airflow_provider_vocalsep.client.settings import AccountSettings, ConnectionSettingsError
 
+SECRET = "0123456789abcdef"
+
 
 def build(**fields) -> AccountSettings:
     return AccountSettings.build("vocalsep_default", **{"password": "key", **fields})
@@ -41,14 +43,34 @@ class TestBuild:
             ({"password": None}, "'vocalsep_default' has no API key.*password field"),
             ({"extra": {"dialect": "udio"}}, "field dialect.*'udio'.*sunoapi, kie"),
             ({"extra": {"allow_private_hosts": "maybe"}}, "field allow_private_hosts.*'maybe'"),
+            (
+                {"extra": {"callback_base_url": "airflow", "callback_secret": SECRET}},
+                "field callback_base_url.*'airflow'",
+            ),
+            (
+                {"extra": {"callback_base_url": "https://a?b=c", "callback_secret": SECRET}},
+                "field callback_base_url",
+            ),
+            ({"extra": {"callback_base_url": "https://a"}}, "no callback_secret.*openssl rand"),
+            ({"extra": {"callback_secret": f"{SECRET}, short"}}, "field callback_secret.*at least 16"),
         ],
     )
     def test_names_the_field_that_is_wrong(self, fields, message):
         with pytest.raises(ConnectionSettingsError, match=message):
             build(**fields)
 
-    def test_never_shows_the_key(self):
-        assert "secret-key" not in repr(build(password="secret-key"))
+    def test_reads_where_and_with_what_the_vendor_calls_back(self):
+        settings = build(
+            extra={"callback_base_url": " https://airflow/x/ ", "callback_secret": f"{SECRET}new, {SECRET}"}
+        )
+        assert settings.callback_base_url == "https://airflow/x"
+        assert settings.callback_secrets == (f"{SECRET}new", SECRET)
+        assert build().callback_base_url is None
+
+    def test_never_shows_a_secret(self):
+        secrets = {"callback_secret": f"{SECRET}-callback", "webhook_hmac_key": "secret-hmac"}
+        shown = repr(build(password="secret-key", extra={"callback_base_url": "https://a", **secrets}))
+        assert not any(secret in shown for secret in ("secret-key", SECRET, "secret-hmac"))
 
     def test_a_rotated_key_is_the_same_account(self):
         assert build(password="old").account == build(password="new").account

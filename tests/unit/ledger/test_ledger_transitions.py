@@ -12,6 +12,7 @@ from airflow_provider_vocalsep.ledger import (
     Attach,
     ClaimLostError,
     EntryState,
+    Event,
     Identity,
     InDoubt,
     Intent,
@@ -281,3 +282,23 @@ def landed(ledger: Ledger) -> None:
     ledger.separated(IDENTITY, "T1", ME)
     landing = Landing(at=ledger.now(), vendor_task_id="T1", stems=2, bytes=10)
     ledger.landed(IDENTITY, MANIFEST, landing, ME)
+
+
+class TestACallback:
+    def heard(self, count: int = 1, task: str = "T1") -> Event:
+        return Event(at=datetime(2026, 11, 23, tzinfo=timezone.utc), event="called_back", by=ME, attempt_id="a1",
+                     vendor_task_id=task, code=200, count=count)  # fmt: skip
+
+    def test_is_one_line_of_the_history_however_often_it_is_looked_at(self, ledger):
+        ledger.claim(IDENTITY, intent("a1"))
+        for count in (1, 1, 3):
+            ledger.called_back(IDENTITY, "a1", self.heard(count))
+        assert events(ledger) == ["claimed", "called_back"]
+        assert ledger.read(IDENTITY).history[-1].count == 3
+
+    def test_about_another_vendor_task_is_another_line(self, ledger):
+        ledger.claim(IDENTITY, intent("a1"))
+        ledger.called_back(IDENTITY, "a1", self.heard())
+        ledger.called_back(IDENTITY, "a1", self.heard(task="T2"))
+        assert events(ledger) == ["claimed", "called_back", "called_back"]
+        assert ledger.read(IDENTITY).state is EntryState.CLAIMED

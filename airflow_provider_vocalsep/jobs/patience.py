@@ -1,0 +1,74 @@
+"""How long a submit that is turned away is tried again, and the ledger that does not take its answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential,
+    wait_random,
+)
+
+from airflow_provider_vocalsep.api.errors import VendorError, VendorUnreachableError, Verdict
+from airflow_provider_vocalsep.ledger import LedgerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Seconds for which a submit that the vendor turns away as "too fast" is tried again before the Airflow task
+#: is left to its own retries.
+SUBMIT_PATIENCE = 600.0
+
+#: Tries to write down the vendor's answer. With the waits between them about a minute; S3 is seldom away longer.
+_RECORD_TRIES = 7
+
+#: Seconds between submits that the vendor turned away, when it names none itself: one, doubling up to thirty.
+_PAUSE = wait_exponential(max=30) + wait_random(0, 2)
+
+
+def sending(sleep: Callable[[float], None]) -> Retrying:
+    """
+    Return the tries of a submit: again only after a refusal, which has created nothing.
+
+    :param sleep: How to wait, in seconds.
+    """
+    return Retrying(
+        retry=retry_if_exception(_nothing_created),
+        wait=_back_off,
+        stop=stop_after_delay(SUBMIT_PATIENCE),
+        sleep=sleep,
+        reraise=True,
+    )
+
+
+def recording(sleep: Callable[[float], None]) -> Retrying:
+    """
+    Return the tries to write down what was paid.
+
+    :param sleep: How to wait, in seconds.
+    """
+    return Retrying(
+        retry=retry_if_exception_type(LedgerError),
+        wait=wait_exponential(multiplier=0.5, max=20) + wait_random(0, 1),
+        stop=stop_after_attempt(_RECORD_TRIES),
+        sleep=sleep,
+        reraise=True,
+    )
+
+
+def _nothing_created(error: BaseException) -> bool:
+    if isinstance(error, VendorError):
+        return error.verdict is Verdict.WAIT
+    return isinstance(error, VendorUnreachableError)
+
+
+def _back_off(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked_for = getattr(error, "retry_after", None) or 0.0
+    return max(asked_for, _PAUSE(state))
