@@ -87,7 +87,7 @@ def deliver(delivery: Delivery, now: datetime | None = None) -> tuple[Effect, bo
         new, written = _remember(session, delivery, now)
         if not written:
             return Effect.IGNORED, False
-        resumed, soon = _resume(session, ti, delivery, now)
+        resumed, soon = _resume(session, ti, delivery, now, others=new)
         effect = _effect(ti, resumed=resumed, new=new)
         _audit(session, ti, delivery, effect)
         return effect, soon
@@ -106,22 +106,23 @@ def resume_later(delivery: Delivery, now: datetime | None = None) -> bool:
         ti = _locked(session, delivery.claims)
         if ti is None:
             return False
-        resumed, soon = _resume(session, ti, delivery, now)
+        resumed, soon = _resume(session, ti, delivery, now, others=True)
         if resumed:
             _audit(session, ti, delivery, Effect.RESUMED)
         return soon
 
 
 def _locked(session: Session, claims: CallbackClaims) -> TaskInstance | None:
-    ti_id = session.scalar(
-        select(TaskInstance.id).where(
+    return session.scalar(
+        select(TaskInstance)
+        .where(
             TaskInstance.dag_id == claims.dag_id,
             TaskInstance.run_id == claims.run_id,
             TaskInstance.task_id == claims.task_id,
             TaskInstance.map_index == claims.map_index,
         )
+        .with_for_update(of=TaskInstance)
     )
-    return _lock(session, ti_id) if ti_id else None
 
 
 def _lock(session: Session, ti_id: Any) -> TaskInstance | None:
@@ -145,11 +146,13 @@ def _remember(session: Session, delivery: Delivery, now: datetime) -> tuple[bool
     return new, True
 
 
-def _resume(session: Session, ti: TaskInstance, delivery: Delivery, now: datetime) -> tuple[bool, bool]:
+def _resume(
+    session: Session, ti: TaskInstance, delivery: Delivery, now: datetime, *, others: bool
+) -> tuple[bool, bool]:
     if handle_event_submit is None:
         return False, False
     found = [ti] if _waits_for(ti, delivery) else []
-    if ti.state == TaskInstanceState.SUCCESS:
+    if others and ti.state == TaskInstanceState.SUCCESS:
         found = _others_waiting(session, delivery)
     settled = timedelta(seconds=conf.getint("workers", "min_heartbeat_interval", fallback=5) + 1)
     young = False
