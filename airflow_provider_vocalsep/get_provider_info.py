@@ -88,6 +88,11 @@ def get_provider_info() -> dict[str, Any]:
                         ),
                         "schema": {"type": ["string", "null"], "format": "password"},
                     },
+                    "submit_rate": {
+                        "label": "Submit rate",
+                        "description": "Submits that the vendor accepts in a window, for batches. Empty: 20/10s.",
+                        "schema": {"type": ["string", "null"]},
+                    },
                     "webhook_hmac_key": {
                         "label": "Webhook HMAC key",
                         "description": "kie.ai only: the key of its settings page; callbacks must carry its signature.",

@@ -27,6 +27,14 @@ class SeparationType(_Word):
     SPLIT_STEM_ADVANCED = "split_stem_advanced"
 
 
+#: Credits that one separation costs (docs.kie.ai, submit page; api.box for sunoapi.org).
+CREDITS = {
+    SeparationType.SEPARATE_VOCAL: 10,
+    SeparationType.SPLIT_STEM: 50,
+    SeparationType.SPLIT_STEM_ADVANCED: 20,
+}
+
+
 class TaskStatus(_Word):
     """State of a vendor task (record field ``successFlag``)."""
 

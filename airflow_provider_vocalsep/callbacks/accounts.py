@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
@@ -25,6 +26,25 @@ _lock = threading.Lock()
 _kept: dict[str, tuple[float, AccountSettings | None]] = {}
 
 
+class NotKeptError(LookupError):
+    """The account of a connection has to be looked up."""
+
+
+def kept_account(conn_id: str) -> AccountSettings | None:
+    """
+    Return the account of a connection that was looked up a moment ago.
+
+    :param conn_id: Its id, out of a token that is yet to be verified.
+    :return: The account, ``None`` when there is none that receives callbacks.
+    :raises NotKeptError: it has to be looked up, which takes a while.
+    """
+    with _lock:
+        found = _kept.get(conn_id)
+    if found and time.monotonic() - found[0] < KEPT_FOR:
+        return found[1]
+    raise NotKeptError(conn_id)
+
+
 def callback_account(conn_id: str) -> AccountSettings | None:
     """
     Find the account of a connection.
@@ -32,16 +52,13 @@ def callback_account(conn_id: str) -> AccountSettings | None:
     :param conn_id: Its id, out of a token that is yet to be verified.
     :return: The account, ``None`` when there is none that receives callbacks.
     """
-    now = time.monotonic()
-    with _lock:
-        found = _kept.get(conn_id)
-        if found and now - found[0] < KEPT_FOR:
-            return found[1]
+    with suppress(NotKeptError):
+        return kept_account(conn_id)
     account = _resolve(conn_id)
     with _lock:
         if len(_kept) >= _MAX_NAMES:
             _kept.clear()
-        _kept[conn_id] = (now, account)
+        _kept[conn_id] = (time.monotonic(), account)
     return account
 
 

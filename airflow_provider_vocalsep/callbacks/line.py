@@ -6,7 +6,13 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from airflow_provider_vocalsep.callbacks.memory import HeardCallback, heard_callbacks, memory_key
+from airflow_provider_vocalsep.callbacks.memory import (
+    BATCH_KEY,
+    HeardCallback,
+    heard_by_attempt,
+    heard_callbacks,
+    memory_key,
+)
 from airflow_provider_vocalsep.callbacks.token import CALLBACK_PATH, TOKEN_LIFE, CallbackClaims, mint
 from airflow_provider_vocalsep.jobs.adoption import CallbackLine
 from airflow_provider_vocalsep.ledger import Event
@@ -26,6 +32,7 @@ def callback_line(
     asked_by: Asker,
     grace: float,
     just_heard: str | None = None,
+    inbox: dict[str, list[HeardCallback]] | None = None,
 ) -> CallbackLine | None:
     """
     Open the line of a task instance.
@@ -37,6 +44,7 @@ def callback_line(
     :param grace: See :class:`~airflow_provider_vocalsep.jobs.adoption.CallbackLine`.
     :param just_heard: The vendor task whose callback resumed this task instance from the wait for one. Airflow before
         3.3 has no other memory of it.
+    :param inbox: What a batch heard, see :func:`inbox_of`; ``None`` for a task instance with one track.
     :return: ``None`` when the connection does not switch callbacks on.
     """
     base_url, secrets = settings.callback_base_url, settings.callback_secrets
@@ -44,11 +52,12 @@ def callback_line(
         return None
 
     def url_of(attempt_id: str) -> str:
-        claims = CallbackClaims(conn_id, *asked_by.instance, attempt_id, int(time.time()) + TOKEN_LIFE)
+        expires = int(time.time()) + TOKEN_LIFE
+        claims = CallbackClaims(conn_id, *asked_by.instance, attempt_id, expires, inbox is not None)
         return f"{base_url}{CALLBACK_PATH}{mint(claims, secrets[0])}"
 
     def heard(attempt_id: str) -> str | None:
-        found = remembered(context, attempt_id)
+        found = remembered(context, attempt_id) if inbox is None else inbox.get(attempt_id)
         return found[0].vendor_task_id if found else just_heard
 
     return CallbackLine(url_of=url_of, heard=heard, grace=grace)
@@ -58,6 +67,12 @@ def remembered(context: Context, attempt_id: str) -> list[HeardCallback]:
     """Return the callbacks that came for an attempt of this task instance. Before Airflow 3.3 nothing remembers them."""
     store = context.get("task_state_store")
     return heard_callbacks(store.get(memory_key(attempt_id))) if store is not None and attempt_id else []
+
+
+def inbox_of(context: Context) -> dict[str, list[HeardCallback]]:
+    """Return the callbacks that came for the attempts of this task instance, a batch."""
+    store = context.get("task_state_store")
+    return heard_by_attempt(store.get(BATCH_KEY)) if store is not None else {}
 
 
 def history_line(heard: HeardCallback, attempt_id: str, asked_by: Asker) -> Event:

@@ -1,7 +1,8 @@
 """
-What is remembered of callbacks until the task runs next: one value per attempt in its task state store.
+What is remembered of callbacks until the task runs next.
 
-The receiver writes it beside Airflow's own rows, in one transaction; the operator reads it through its context.
+It lies in the task state store: one value per attempt, or one for a whole batch. The receiver writes it beside Airflow's
+own rows, in one transaction; the operator reads it through its context.
 """
 
 from __future__ import annotations
@@ -47,6 +48,23 @@ class HeardCallback:
 def memory_key(attempt_id: str) -> str:
     """Return the key in the task state store."""
     return f"vocalsep-callback-{attempt_id}"
+
+
+#: Key in the task state store of all that a batch heard.
+BATCH_KEY = "vocalsep-callbacks"
+
+
+def heard_by_attempt(value: Any) -> dict[str, list[HeardCallback]]:
+    """
+    Read what a batch heard.
+
+    :param value: What the store holds under :data:`BATCH_KEY`.
+    """
+    return (
+        {attempt: heard_callbacks(heard) for attempt, heard in value.items()}
+        if isinstance(value, dict)
+        else {}
+    )
 
 
 def heard_callbacks(value: Any) -> list[HeardCallback]:

@@ -24,7 +24,7 @@ from starlette.routing import Route
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from airflow_provider_vocalsep.callbacks import resume
-from airflow_provider_vocalsep.callbacks.accounts import callback_account
+from airflow_provider_vocalsep.callbacks.accounts import NotKeptError, callback_account, kept_account
 from airflow_provider_vocalsep.callbacks.delivery import MAX_BODY, RejectedError, check_body, check_token
 
 if TYPE_CHECKING:
@@ -80,9 +80,11 @@ async def receive_callback(request: Request) -> JSONResponse:
 
 async def _believed(request: Request) -> Delivery:
     now = time.time()
-    claims, account = await run_in_threadpool(
-        check_token, request.path_params["token"], callback_account, now=now
-    )
+    token = request.path_params["token"]
+    try:
+        claims, account = check_token(token, kept_account, now=now)
+    except NotKeptError:
+        claims, account = await run_in_threadpool(check_token, token, callback_account, now=now)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RejectedError(415, "the body is not application/json")
     body = await _read(request)

@@ -25,9 +25,9 @@ from airflow.utils.state import TaskInstanceState
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
-from airflow_provider_vocalsep.callbacks.memory import memory_key, remember
+from airflow_provider_vocalsep.callbacks.memory import BATCH_KEY, heard_by_attempt, memory_key, remember
 from airflow_provider_vocalsep.jobs.polling import WaitOutcome
-from airflow_provider_vocalsep.triggers import LOST_SUBMIT_TRIGGER, VOCAL_SEPARATION_TRIGGER
+from airflow_provider_vocalsep.triggers import BATCH_TRIGGER, LOST_SUBMIT_TRIGGER, VOCAL_SEPARATION_TRIGGER
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -133,17 +133,29 @@ def _remember(session: Session, delivery: Delivery, now: datetime) -> tuple[bool
     """Return whether the vendor task is new for its attempt, and whether the delivery counts at all."""
     if get_state_backend is None:
         return True, True
-    claims, backend = delivery.claims, get_state_backend()
-    scope = TaskScope(
-        dag_id=claims.dag_id, run_id=claims.run_id, task_id=claims.task_id, map_index=claims.map_index
-    )
-    key = memory_key(claims.attempt_id)
-    before = backend.get(scope, key, session=session)
-    value, new = remember(json.loads(before) if before else None, delivery.callback, now)
+    claims = delivery.claims
+    key = BATCH_KEY if claims.batch else memory_key(claims.attempt_id)
+    before = _recall(session, claims, key)
+    own = (before or {}).get(claims.attempt_id) if claims.batch else before
+    value, new = remember(own, delivery.callback, now)
     if value is None:
         return new, False
-    backend.set(scope, key, json.dumps(value), expires_at=now + _KEPT, session=session)
+    stored = {**(before or {}), claims.attempt_id: value} if claims.batch else value
+    get_state_backend().set(_scope(claims), key, json.dumps(stored), expires_at=now + _KEPT, session=session)
     return new, True
+
+
+def _recall(session: Session, claims: CallbackClaims, key: str) -> Any:
+    if get_state_backend is None:
+        return None
+    value = get_state_backend().get(_scope(claims), key, session=session)
+    return json.loads(value) if value else None
+
+
+def _scope(claims: CallbackClaims) -> TaskScope:
+    return TaskScope(
+        dag_id=claims.dag_id, run_id=claims.run_id, task_id=claims.task_id, map_index=claims.map_index
+    )
 
 
 def _resume(
@@ -151,7 +163,7 @@ def _resume(
 ) -> tuple[bool, bool]:
     if handle_event_submit is None:
         return False, False
-    found = [ti] if _waits_for(ti, delivery) else []
+    found = [ti] if _waits_for(ti, delivery) or _batch_waits_for(session, ti, delivery) else []
     if others and ti.state == TaskInstanceState.SUCCESS:
         found = _others_waiting(session, delivery)
     settled = timedelta(seconds=conf.getint("workers", "min_heartbeat_interval", fallback=5) + 1)
@@ -171,7 +183,8 @@ def _resume(
         }
         handle_event_submit(TriggerEvent(event), task_instance=waiting, session=session)  # type: ignore[no-untyped-call]
         resumed = True
-    running = not found and ti.state == TaskInstanceState.RUNNING
+    # A batch looks at what it heard itself, right before it is parked.
+    running = not found and ti.state == TaskInstanceState.RUNNING and not delivery.claims.batch
     return resumed, young or running
 
 
@@ -184,6 +197,16 @@ def _waits_for(ti: TaskInstance, delivery: Delivery) -> bool:
     if ti.trigger.classpath == LOST_SUBMIT_TRIGGER:
         return bool(ti.trigger.kwargs.get("attempt_id") == delivery.claims.attempt_id)
     return False
+
+
+def _batch_waits_for(session: Session, ti: TaskInstance, delivery: Delivery) -> bool:
+    """Tell whether a parked batch has heard about everything that it waits for: it is resumed once, not for each track."""
+    if ti.state != TaskInstanceState.DEFERRED or ti.trigger is None or ti.trigger.classpath != BATCH_TRIGGER:
+        return False
+    heard = heard_by_attempt(_recall(session, delivery.claims, BATCH_KEY))
+    vendor_task_ids = {item.vendor_task_id for items in heard.values() for item in items}
+    kwargs = ti.trigger.kwargs
+    return vendor_task_ids.issuperset(kwargs["waiting"]) and set(heard).issuperset(kwargs["in_doubt"])
 
 
 def _others_waiting(session: Session, delivery: Delivery) -> list[TaskInstance]:

@@ -44,6 +44,7 @@ class CallbackClaims:
     :param dag_id: The task instance that is to be resumed, as are ``run_id``, ``task_id`` and ``map_index``.
     :param attempt_id: The attempt in the ledger that the callback belongs to.
     :param expires: Until when it counts, in epoch seconds.
+    :param batch: The task instance waits for many; its callbacks are remembered together.
     """
 
     conn_id: str
@@ -53,6 +54,7 @@ class CallbackClaims:
     map_index: int
     attempt_id: str
     expires: int
+    batch: bool = False
 
 
 def mint(claims: CallbackClaims, secret: str) -> str:
@@ -87,6 +89,7 @@ def claims_of(token: str) -> CallbackClaims:
         version != _VERSION
         or not all(type(t) is str for t in texts)
         or not all(type(n) is int for n in numbers)
+        or type(claims.batch) is not bool
     ):
         raise TokenError("unreadable token")
     return claims

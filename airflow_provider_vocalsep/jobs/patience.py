@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: is left to its own retries.
 SUBMIT_PATIENCE = 600.0
 
+#: The same for one of many that share the vendor's window: it may be long until it is its turn.
+PACED_PATIENCE = 6 * 3600.0
+
 #: Tries to write down the vendor's answer. With the waits between them about a minute; S3 is seldom away longer.
 _RECORD_TRIES = 7
 
@@ -32,16 +35,17 @@ _RECORD_TRIES = 7
 _PAUSE = wait_exponential(max=30) + wait_random(0, 2)
 
 
-def sending(sleep: Callable[[float], None]) -> Retrying:
+def sending(sleep: Callable[[float], None], *, paced: bool = False) -> Retrying:
     """
     Return the tries of a submit: again only after a refusal, which has created nothing.
 
     :param sleep: How to wait, in seconds.
+    :param paced: Whether a gate spaces the tries, so that they need no back-off of their own.
     """
     return Retrying(
         retry=retry_if_exception(_nothing_created),
-        wait=_back_off,
-        stop=stop_after_delay(SUBMIT_PATIENCE),
+        wait=_paced if paced else _back_off,
+        stop=stop_after_delay(PACED_PATIENCE if paced else SUBMIT_PATIENCE),
         sleep=sleep,
         reraise=True,
     )
@@ -66,6 +70,12 @@ def _nothing_created(error: BaseException) -> bool:
     if isinstance(error, VendorError):
         return error.verdict is Verdict.WAIT
     return isinstance(error, VendorUnreachableError)
+
+
+def _paced(state: RetryCallState) -> float:
+    """Wait for a vendor that could not be reached; what was turned away waits at the gate."""
+    error = state.outcome.exception() if state.outcome else None
+    return _PAUSE(state) if isinstance(error, VendorUnreachableError) else 0.0
 
 
 def _back_off(state: RetryCallState) -> float:

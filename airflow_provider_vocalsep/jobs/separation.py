@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -9,9 +10,14 @@ from typing import TYPE_CHECKING, Protocol
 from airflow_provider_vocalsep.api.codes import classify_task
 from airflow_provider_vocalsep.api.errors import SeparationFailedError, Verdict, VocalSepError
 from airflow_provider_vocalsep.api.requests import PLACEHOLDER_CALLBACK_URL
+from airflow_provider_vocalsep.landing.land import read_manifest, verify_landed
 from airflow_provider_vocalsep.ledger import Identity, Landing, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mypy_boto3_s3 import S3Client
+
     from airflow_provider_vocalsep.api.models import SeparationTask
     from airflow_provider_vocalsep.api.track import Track
     from airflow_provider_vocalsep.api.vocabulary import SeparationType
@@ -19,7 +25,9 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.landing.keys import Place
     from airflow_provider_vocalsep.landing.land import Lander
     from airflow_provider_vocalsep.landing.manifest import Manifest
-    from airflow_provider_vocalsep.ledger import Asker, Ledger
+    from airflow_provider_vocalsep.ledger import Asker, Event, Ledger
+
+log = logging.getLogger(__name__)
 
 
 class UnknownTaskError(VocalSepError):
@@ -102,15 +110,19 @@ class SeparationJob:
         self.asked_by = asked_by
         self.max_submissions = max_submissions
 
-    def conclude(self, task: SeparationTask) -> None:
+    def conclude(self, task: SeparationTask, heard: Sequence[Event] = ()) -> None:
         """
         Write down how the vendor ended a task.
 
+        :param task: The vendor's record.
+        :param heard: Callbacks about it that are not in the history yet.
         :raises SeparationFailedError: the vendor gave it up.
         """
         if task.failed:
+            for line in heard:
+                self.ledger.called_back(self.separation.identity, line.attempt_id or "", line)
             self._raise_failure(task)
-        self.ledger.separated(self.separation.identity, task.task_id, self.asked_by)
+        self.ledger.separated(self.separation.identity, task.task_id, self.asked_by, heard)
 
     def land(self, task: SeparationTask, lander: Lander, place: Place, *, replace: bool = False) -> Manifest:
         """
@@ -146,9 +158,24 @@ class SeparationJob:
         self.ledger.landed(self.separation.identity, manifest.uri, landing, self.asked_by)
         return manifest
 
-    def skip(self) -> None:
-        """Write down that everything was there already."""
+    def still_landed(self, s3_client: S3Client, place: Place) -> Manifest | None:
+        """
+        Look whether the stems are where the ledger says, and write down that there was nothing to do.
+
+        :return: Their manifest, ``None`` if they have to be landed again.
+        """
+        manifest = read_manifest(s3_client, place)
+        missing = verify_landed(s3_client, manifest) if manifest else ["manifest.json"]
+        if missing:
+            log.warning(
+                "Track %r landed before, but this is missing or changed: %s. Landing it again; nothing is paid.",
+                self.separation.asked.key,
+                ", ".join(missing),
+            )
+            return None
+        log.info("Track %r landed before: nothing to do, nothing paid.", self.separation.asked.key)
         self.ledger.note(self.separation.identity, "skipped", by=self.asked_by)
+        return manifest
 
     def read_task(self, vendor_task_id: str) -> SeparationTask:
         """

@@ -22,6 +22,7 @@ from airflow_provider_vocalsep.jobs.patience import recording, sending
 from airflow_provider_vocalsep.ledger import (
     Attach,
     ClaimLostError,
+    EntryState,
     InDoubt,
     Intent,
     LedgerError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from airflow_provider_vocalsep.client.pace import Gate
     from airflow_provider_vocalsep.jobs.adoption import CallbackLine
     from airflow_provider_vocalsep.jobs.separation import Separation, Vendor
     from airflow_provider_vocalsep.ledger import Asker, Decision, Ledger
@@ -94,6 +96,8 @@ class Submitter:
     :param manifest_uri: Where the stems are to land; ``None`` when they are not to be landed.
     :param on_lost_submit: What to do about a submit whose answer was lost.
     :param line: How the vendor calls back; ``None`` when it does not.
+    :param gate: Paces the submits of this process; ``None`` for a process that sends one.
+    :param before_paying: Called before a claim that is to be submitted; may raise to forbid it.
     :param sleep: How to wait, in seconds.
     """
 
@@ -107,6 +111,8 @@ class Submitter:
         manifest_uri: str | None = None,
         on_lost_submit: OnLostSubmit = OnLostSubmit.ADOPT,
         line: CallbackLine | None = None,
+        gate: Gate | None = None,
+        before_paying: Callable[[], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.separation = separation
@@ -116,6 +122,8 @@ class Submitter:
         self.manifest_uri = manifest_uri
         self.on_lost_submit = on_lost_submit
         self.line = line
+        self.gate = gate
+        self.before_paying = before_paying
         self.sleep = sleep
 
     def secure(self) -> Secured:
@@ -136,9 +144,22 @@ class Submitter:
         )
         while True:
             try:
+                self._wait_for_turn(intent)
                 return self._follow(self._decide(intent), intent)
             except ClaimLostError as e:
                 log.info("Track %r: %s; looking at the ledger again.", self.separation.track.key, e)
+
+    def _wait_for_turn(self, intent: Intent) -> None:
+        """Wait for the vendor's window before anything is claimed: a claim that waits in line would look like one in doubt."""
+        if self.gate is None and self.before_paying is None:
+            return
+        entry = self.ledger.read(self.separation.identity)
+        new = entry is None or entry.state is EntryState.FAILED
+        if new or (entry is not None and entry.current.fingerprint != intent.fingerprint):
+            if self.before_paying:
+                self.before_paying()
+            if self.gate:
+                self.gate.wait()
 
     def _decide(self, intent: Intent) -> Decision:
         while True:
@@ -242,17 +263,30 @@ class Submitter:
 
     def _send(self, attempt_id: str) -> str:
         """Submit; turned away for rate or maintenance, submit once more after a while, with the claim renewed."""
-        for attempt in sending(self.sleep):
+        for attempt in sending(self.sleep, paced=self.gate is not None):
             with attempt:
                 if attempt.retry_state.attempt_number > 1:
+                    if self.gate:
+                        self.gate.wait()
                     self.ledger.renew(self.separation.identity, attempt_id)
-                return self.vendor.submit(
-                    self.separation.track,
-                    self.separation.separation_type,
-                    stem_name=self.separation.stem_name,
-                    callback_url=self.line.url_of(attempt_id) if self.line else PLACEHOLDER_CALLBACK_URL,
-                )
+                return self._send_once(attempt_id)
         raise AssertionError("unreachable: Retrying re-raises")
+
+    def _send_once(self, attempt_id: str) -> str:
+        try:
+            vendor_task_id = self.vendor.submit(
+                self.separation.track,
+                self.separation.separation_type,
+                stem_name=self.separation.stem_name,
+                callback_url=self.line.url_of(attempt_id) if self.line else PLACEHOLDER_CALLBACK_URL,
+            )
+        except VendorError as e:
+            if self.gate:
+                self.gate.refused(e)
+            raise
+        if self.gate:
+            self.gate.accepted()
+        return vendor_task_id
 
     def _record_refusal(self, attempt_id: str, error: VendorError | VendorUnreachableError) -> None:
         verdict = error.verdict if isinstance(error, VendorError) else Verdict.RETRY

@@ -11,7 +11,7 @@ from airflow_provider_vocalsep.ledger import transitions
 from airflow_provider_vocalsep.ledger.errors import LedgerConflictError, LedgerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from airflow_provider_vocalsep.ledger.entry import (
         Asker,
@@ -50,6 +50,7 @@ class Ledger:
     def __init__(self, store: LedgerStore, *, now: Callable[[], datetime] = utc_now) -> None:
         self.store = store
         self.now = now
+        self._written: dict[str, tuple[LedgerEntry | None, str | None]] = {}
 
     def read(self, identity: Identity) -> LedgerEntry | None:
         """Return the entry, ``None`` when there is none."""
@@ -109,11 +110,17 @@ class Ledger:
         entry = _existing(self.read(identity))
         return transitions.failed_submissions(entry, asker, vendor_task_id)
 
-    def separated(self, identity: Identity, vendor_task_id: str, asked_by: Asker) -> None:
-        """Keep that the vendor is done."""
-        self._change(
-            identity, lambda e: transitions.record_separated(e, vendor_task_id, asked_by, self.now())
-        )
+    def separated(
+        self, identity: Identity, vendor_task_id: str, asked_by: Asker, heard: Sequence[Event] = ()
+    ) -> None:
+        """Keep that the vendor is done, and with it what its callbacks said."""
+
+        def record(entry: LedgerEntry) -> None:
+            for line in heard:
+                transitions.record_callback(entry, line.attempt_id or "", line)
+            transitions.record_separated(entry, vendor_task_id, asked_by, self.now())
+
+        self._change(identity, record)
 
     def landed(self, identity: Identity, manifest_uri: str, landing: Landing, asked_by: Asker) -> None:
         """Keep that stems and manifest are in the bucket."""
@@ -142,10 +149,16 @@ class Ledger:
             reraise=True,
         ):
             with attempt:
-                entry, version = self.store.read(identity)
+                # What was written here last need not be read again: the change is conditional on that version.
+                if identity.digest in self._written:
+                    entry, version = self._written.pop(identity.digest)
+                else:
+                    entry, version = self.store.read(identity)
                 changed, result = transition(entry)
                 if changed is not None:
-                    self.store.write(identity, changed, version)
+                    written = self.store.write(identity, changed, version)
+                    if written is not None:
+                        self._written[identity.digest] = changed, written
         return result
 
 

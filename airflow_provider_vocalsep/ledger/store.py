@@ -28,10 +28,11 @@ class LedgerStore(Protocol):
     def read(self, identity: Identity) -> tuple[LedgerEntry | None, str | None]:
         """Return the entry and its version."""
 
-    def write(self, identity: Identity, entry: LedgerEntry, version: str | None) -> None:
+    def write(self, identity: Identity, entry: LedgerEntry, version: str | None) -> str | None:
         """
         Replace the version that was read.
 
+        :return: The version that was written, if the next write can be made conditional on it.
         :raises LedgerConflictError: when it is not the current one.
         """
 
@@ -52,12 +53,13 @@ class MemoryLedgerStore:
         body, version = self._entries[identity.digest]
         return LedgerEntry.model_validate_json(body), str(version)
 
-    def write(self, identity: Identity, entry: LedgerEntry, version: str | None) -> None:
+    def write(self, identity: Identity, entry: LedgerEntry, version: str | None) -> str | None:
         """Replace the version that was read."""
         _, current = self._entries.get(identity.digest, (b"", 0))
         if str(current) != (version or "0"):
             raise LedgerConflictError(f"entry {identity.digest} was changed by another writer")
         self._entries[identity.digest] = entry.to_json(), current + 1
+        return str(current + 1)
 
     def where(self, identity: Identity) -> str:
         """Say where the entry is, for messages."""
@@ -110,21 +112,23 @@ class S3LedgerStore:
                 "delete it if you are sure that this track was never submitted; then clear the task."
             ) from e
 
-    def write(self, identity: Identity, entry: LedgerEntry, version: str | None) -> None:
+    def write(self, identity: Identity, entry: LedgerEntry, version: str | None) -> str | None:
         """
         Replace the version that was read.
 
+        :return: Its ETag, where the store honours conditions.
         :raises LedgerConflictError: when another writer was first.
         :raises LedgerError: when the store did not take it.
         """
         try:
-            self._put(self._key(identity), entry.to_json(), self._condition(version))
+            etag = self._put(self._key(identity), entry.to_json(), self._condition(version))
         except ClientError as e:
             if _code(e) in _CONFLICT_CODES or (version is not None and _code(e) in _ABSENT_CODES):
                 raise LedgerConflictError(f"{self.where(identity)} was changed by another writer") from e
             raise self._unusable(identity, "write", e) from e
         except BotoCoreError as e:
             raise self._unusable(identity, "write", e) from e
+        return etag if self._conditional else None
 
     def _condition(self, version: str | None) -> dict[str, Any]:
         if self._conditional is None:
@@ -159,10 +163,11 @@ class S3LedgerStore:
             raise LedgerError(f"The ledger s3://{self.bucket}/{self.prefix} cannot be written: {e}") from e
         return True
 
-    def _put(self, key: str, body: bytes, condition: dict[str, Any]) -> None:
-        self.client.put_object(
+    def _put(self, key: str, body: bytes, condition: dict[str, Any]) -> str:
+        answer = self.client.put_object(
             Bucket=self.bucket, Key=key, Body=body, ContentType="application/json", **condition
         )
+        return answer["ETag"]
 
     def _key(self, identity: Identity) -> str:
         return f"{self.prefix}/{identity.digest[:2]}/{identity.digest}.json"

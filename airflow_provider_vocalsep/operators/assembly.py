@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_vocalsep.api.errors import TrackError, VendorError, Verdict, VocalSepError
-from airflow_provider_vocalsep.catalogue.reader import CatalogueError
+from airflow_provider_vocalsep.catalogue.errors import CatalogueError
 from airflow_provider_vocalsep.client.settings import ConnectionSettingsError
 from airflow_provider_vocalsep.jobs.separation import UnknownTaskError
 from airflow_provider_vocalsep.jobs.submitting import LostSubmitError
@@ -176,9 +176,15 @@ def ledger_of(
     return Ledger(store)
 
 
-def lander_of(settings: AccountSettings, s3_client: S3Client, upload_args: dict[str, Any] | None) -> Lander:
+def lander_of(
+    settings: AccountSettings,
+    s3_client: S3Client,
+    upload_args: dict[str, Any] | None,
+    *,
+    max_parallel: int = 4,
+) -> Lander:
     """Build what carries stems to the bucket, guarded as the connection says."""
     guard = DownloadGuard(
         allowed_hosts=settings.download_hosts, allow_private_hosts=settings.allow_private_hosts
     )
-    return Lander(s3_client, guard=guard, upload_args=upload_args)
+    return Lander(s3_client, guard=guard, upload_args=upload_args, max_parallel=max_parallel)

@@ -30,9 +30,10 @@ class TaskStateLedgerStore:
             return None, None
         return LedgerEntry.model_validate(value), "current"
 
-    def write(self, identity: Identity, entry: LedgerEntry, version: str | None) -> None:
+    def write(self, identity: Identity, entry: LedgerEntry, version: str | None) -> str | None:
         """Replace the entry."""
         self._accessor.set(self._key(identity), json.loads(entry.to_json()))
+        return None
 
     def where(self, identity: Identity) -> str:
         """Say where the entry is, for messages."""

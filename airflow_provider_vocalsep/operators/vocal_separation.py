@@ -23,12 +23,15 @@ from airflow_provider_vocalsep.jobs.separation import Separation, SeparationJob
 from airflow_provider_vocalsep.jobs.source import Source, prepare_source
 from airflow_provider_vocalsep.jobs.submitting import OnLostSubmit, Secured, Submitter
 from airflow_provider_vocalsep.jobs.waiting import WaitGivenUpError, wait_here
-from airflow_provider_vocalsep.landing.land import check_destination, read_manifest, verify_landed
+from airflow_provider_vocalsep.landing.land import check_destination
 from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
 from airflow_provider_vocalsep.operators.assembly import LandingParts, Parts, assemble, fail_or_retry
+from airflow_provider_vocalsep.operators.vocal_separation_batch import VocalSeparationBatchOperator
 from airflow_provider_vocalsep.operators.waiting import Wait
 from airflow_provider_vocalsep.triggers.events import validate_event
 from airflow_provider_vocalsep.triggers.lost_submit import LostSubmitTrigger
+
+__all__ = ["VocalSeparationBatchOperator", "VocalSeparationOperator"]
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -213,7 +216,7 @@ class VocalSeparationOperator(BaseOperator):
         self._keep_callbacks(parts, job, secured.attempt_id)
         context["ti"].xcom_push(key="vendor_task_id", value=secured.vendor_task_id)
         if parts.landing and secured.landed and self.if_landed == "skip":
-            manifest = self._still_landed(parts.landing, job)
+            manifest = job.still_landed(parts.landing.s3_client, parts.landing.place)
             if manifest is not None:
                 return self._landed(context, parts.landing, manifest)
         if not self.wait_for_completion:
@@ -295,21 +298,6 @@ class VocalSeparationOperator(BaseOperator):
             asked_by=parts.asked_by,
             max_submissions=self.max_submissions,
         )
-
-    def _still_landed(self, landing: LandingParts, job: SeparationJob) -> Manifest | None:
-        """Return the manifest of stems that are where the ledger says, ``None`` if they have to be landed again."""
-        manifest = read_manifest(landing.s3_client, landing.place)
-        missing = verify_landed(landing.s3_client, manifest) if manifest else ["manifest.json"]
-        if missing or manifest is None:
-            self.log.warning(
-                "Track %r landed before, but this is missing or changed: %s. Landing it again; nothing is paid.",
-                job.separation.asked.key,
-                ", ".join(missing),
-            )
-            return None
-        self.log.info("Track %r landed before: nothing to do, nothing paid.", job.separation.asked.key)
-        job.skip()
-        return manifest
 
     def _wait(self, parts: Parts, job: SeparationJob, secured: Secured) -> dict[str, Any]:
         wait = Wait.plan(

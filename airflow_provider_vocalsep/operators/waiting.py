@@ -23,6 +23,18 @@ if TYPE_CHECKING:
 _NOT_GIVEN = (None, "", "None")
 
 
+def poll_interval_of(poll_interval: float | str | None, *, calls_back: bool) -> float:
+    """
+    Return the seconds between status reads of a track.
+
+    :param poll_interval: As the user gave it; ``None`` or nothing for the default.
+    :param calls_back: The vendor calls back; reads are a safety net.
+    """
+    if poll_interval in _NOT_GIVEN:
+        return SAFETY_POLL_INTERVAL if calls_back else DEFAULT_POLL_INTERVAL
+    return float(poll_interval)
+
+
 @dataclass(frozen=True)
 class Wait:
     """
@@ -55,14 +67,12 @@ class Wait:
         :param poll_interval: Seconds between status reads; ``None`` or nothing for the default.
         :param deferrable: Whether it is parked; a worker that waits hears no callback.
         """
-        given = None if poll_interval in _NOT_GIVEN else poll_interval
         now, submitted_at = time.time(), secured.submitted_at.timestamp()
         calls_back = secured.calls_back and deferrable
-        default = SAFETY_POLL_INTERVAL if calls_back else DEFAULT_POLL_INTERVAL
         return cls(
             secured.vendor_task_id,
             deadline=submitted_at + timeout if submitted_at + timeout > now else now + timeout,
-            poll_interval=default if given is None else float(given),
+            poll_interval=poll_interval_of(poll_interval, calls_back=calls_back),
             visible_by=submitted_at + VISIBILITY_GRACE,
             calls_back=calls_back,
             # What was submitted just now is not done yet; if it is, the receiver of callbacks knows.

@@ -1,0 +1,60 @@
+"""All that one track of a batch needs, from the claim to its manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_vocalsep.api.models import SeparationTask
+    from airflow_provider_vocalsep.jobs.separation import SeparationJob
+    from airflow_provider_vocalsep.jobs.submitting import Secured, Submitter
+    from airflow_provider_vocalsep.landing.keys import Place
+    from airflow_provider_vocalsep.landing.land import Lander
+    from airflow_provider_vocalsep.landing.manifest import Manifest
+    from airflow_provider_vocalsep.ledger import Event
+
+
+@dataclass(frozen=True)
+class TrackWork:
+    """
+    One track under way.
+
+    :param job: Its separation.
+    :param submitter: What pays for it, once.
+    :param place: Where its stems belong.
+    :param lander: What carries them there.
+    :param replace: Land again what is there.
+    """
+
+    job: SeparationJob
+    submitter: Submitter
+    place: Place
+    lander: Lander
+    replace: bool = False
+
+    def secure(self) -> tuple[Secured, Manifest | None]:
+        """
+        Make sure that it is paid for, once.
+
+        :return: The vendor task, and the manifest of a track that is where it belongs already.
+        """
+        secured = self.submitter.secure()
+        landed = secured.landed and not self.replace
+        return secured, self.job.still_landed(self.lander.tools.client, self.place) if landed else None
+
+    def read(self, vendor_task_id: str) -> SeparationTask:
+        """Read the vendor's record."""
+        return self.job.read_task(vendor_task_id)
+
+    def finish(self, task: SeparationTask, heard: Sequence[Event] = ()) -> Manifest:
+        """
+        Write down how the vendor ended its task, and land the stems.
+
+        :param task: The record of a task that has ended.
+        :param heard: What its callbacks said.
+        """
+        self.job.conclude(task, heard)
+        return self.job.land(task, self.lander, self.place, replace=self.replace)

@@ -1,0 +1,248 @@
+"""What one leg of a batch works with."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_provider_vocalsep.api.vocabulary import CREDITS, SeparationType
+from airflow_provider_vocalsep.callbacks.line import callback_line, history_line, inbox_of
+from airflow_provider_vocalsep.catalogue.errors import CatalogueError
+from airflow_provider_vocalsep.client.pace import submit_gate
+from airflow_provider_vocalsep.jobs.batch import BatchJob, Budget
+from airflow_provider_vocalsep.jobs.report import BatchReport, ReportError, RowState
+from airflow_provider_vocalsep.jobs.separation import Separation, SeparationJob
+from airflow_provider_vocalsep.jobs.source import prepare_source
+from airflow_provider_vocalsep.jobs.submitting import OnLostSubmit, Submitter
+from airflow_provider_vocalsep.jobs.track_work import TrackWork
+from airflow_provider_vocalsep.landing.errors import StorageError
+from airflow_provider_vocalsep.landing.keys import Place, parse_s3_uri, safe_key
+from airflow_provider_vocalsep.landing.land import check_destination
+from airflow_provider_vocalsep.operators.assembly import (
+    asker_of,
+    is_final,
+    lander_of,
+    ledger_of,
+    s3_client_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_vocalsep.api.track import Track
+    from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
+    from airflow_provider_vocalsep.ledger import Asker, Event
+
+log = logging.getLogger(__name__)
+
+
+def run_folder(destination: str, asked_by: Asker) -> tuple[str, str]:
+    """
+    Return where plans and reports of an Airflow task in a DAG run lie.
+
+    :param destination: ``s3://bucket/prefix`` under which stems land.
+    :param asked_by: The task instance.
+    :return: Bucket, and key prefix without a slash at the end.
+    """
+    bucket, prefix = parse_s3_uri(destination)
+    parts = [safe_key(part) for part in (asked_by.dag_id, asked_by.run_id, asked_by.task_id)]
+    return bucket, "/".join(part for part in (prefix.strip("/"), "_vocalsep/runs", *parts) if part)
+
+
+def read_chunk(uri: str, aws_conn_id: str | None) -> list[dict[str, Any]]:
+    """
+    Read a chunk file.
+
+    :param uri: ``s3://`` address of JSON Lines.
+    :raises CatalogueError: it is not there or not one.
+    """
+    bucket, key = parse_s3_uri(uri)
+    try:
+        body = s3_client_of(aws_conn_id).get_object(Bucket=bucket, Key=key)["Body"].read()
+        return [json.loads(line) for line in body.decode().splitlines() if line.strip()]
+    except (ClientError, BotoCoreError, ValueError) as e:
+        raise CatalogueError(
+            f"The chunk of tracks {uri} could not be read: {e} Nothing was submitted."
+        ) from e
+
+
+class BatchParts:
+    """
+    See the arguments of :class:`~airflow_provider_vocalsep.operators.vocal_separation.VocalSeparationBatchOperator`.
+
+    :param context: The Airflow context.
+    :param tracks: The tracks.
+    :param hook: The hook of the vendor account.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        tracks: Sequence[Track],
+        destination: str,
+        separation_type: SeparationType,
+        stem_name: str | None,
+        ledger: str | None,
+        hook: VocalSeparationHook,
+        aws_conn_id: str | None,
+        upload_args: dict[str, Any] | None,
+        parallel: int,
+    ) -> None:
+        self.context = context
+        self.tracks = tracks
+        self.destination = destination
+        self.separation_type = separation_type
+        self.stem_name = stem_name
+        self.hook = hook
+        self.upload_args = upload_args
+        self.parallel = parallel
+        self.asked_by = asker_of(context)
+        self.s3_client = s3_client_of(aws_conn_id)
+        self.ledger = ledger_of(ledger, destination, s3_client=self.s3_client, context=context)
+        self.lander = lander_of(hook.settings, self.s3_client, upload_args, max_parallel=parallel)
+        self._inbox = inbox_of(context)
+
+    @property
+    def calls_back(self) -> bool:
+        """Whether the vendor calls back."""
+        return self.hook.settings.callback_base_url is not None
+
+    @property
+    def bucket_and_prefix(self) -> tuple[str, str]:
+        """Where the stems land."""
+        bucket, prefix = parse_s3_uri(self.destination)
+        return bucket, prefix.strip("/")
+
+    @property
+    def report_uri(self) -> str:
+        """Address of the run report."""
+        bucket, key = self._report_place
+        return f"s3://{bucket}/{key}"
+
+    @property
+    def _report_place(self) -> tuple[str, str]:
+        bucket, folder = run_folder(self.destination, self.asked_by)
+        return bucket, f"{folder}/{max(self.asked_by.map_index, 0):05}.jsonl"
+
+    def check_destination(self) -> None:
+        """Make sure, before anything is paid, that stems can be written."""
+        check_destination(self.s3_client, self._place(self.tracks[0]), upload_args=self.upload_args)
+
+    def read_report(self) -> BatchReport | None:
+        """
+        Read what an earlier leg or try of this task instance left.
+
+        :return: ``None`` if there is nothing that can be read.
+        :raises StorageError: the bucket did not answer.
+        """
+        bucket, key = self._report_place
+        try:
+            body = self.s3_client.get_object(Bucket=bucket, Key=key)["Body"].read()
+            return BatchReport.from_jsonl(body, where=self.report_uri)
+        except ClientError as e:
+            if e.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
+                return None
+            raise StorageError(f"The run report {self.report_uri} could not be read: {e}") from e
+        except BotoCoreError as e:
+            raise StorageError(f"The run report {self.report_uri} could not be read: {e}") from e
+        except ReportError as e:
+            log.warning("%s; going by the ledger.", e)
+            return None
+
+    def write_report(self, report: BatchReport) -> None:
+        """
+        Write the run report.
+
+        :raises StorageError: the bucket did not take it. The ledger has all that matters; a retry goes on from there.
+        """
+        bucket, key = self._report_place
+        body = report.to_jsonl(**self.asked_by.model_dump())
+        try:
+            self.s3_client.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/x-ndjson")
+        except (ClientError, BotoCoreError) as e:
+            raise StorageError(f"The run report {self.report_uri} could not be written: {e}") from e
+
+    def has_heard_of_all(self, job: BatchJob) -> bool:
+        """Look once more what came in: whether all that is waited for has been called back about."""
+        self._inbox.update(inbox_of(self.context))
+        return all(row.attempt_id in self._inbox for row in job.report.having(RowState.WAITING))
+
+    def out_of_credits(self, job: BatchJob) -> bool:
+        """Tell whether the account, and not this batch's own budget, stopped it."""
+        return job.stopped is not None and not job.stopped.startswith("max_credits")
+
+    def job(
+        self,
+        report: BatchReport,
+        *,
+        credits: float | None,
+        replace: bool,
+        on_lost_submit: OnLostSubmit,
+        adoption_grace: float,
+        max_submissions: int,
+    ) -> BatchJob:
+        """Put the job together."""
+        settings = self.hook.settings
+        gate = submit_gate(settings.base_url, settings.account, settings.submit_rate)
+        price = CREDITS[self.separation_type]
+        spent = price * sum(row.submits for row in report.rows.values())
+        budget = Budget(None if credits is None else credits - spent, price)
+        line = callback_line(
+            self.context,
+            settings,
+            conn_id=self.hook.vocalsep_conn_id,
+            asked_by=self.asked_by,
+            grace=adoption_grace,
+            inbox=self._inbox,
+        )
+
+        def open_work(track: Track) -> TrackWork:
+            source = prepare_source(track, self.s3_client)
+            separation = Separation(
+                asked=track,
+                track=source.track,
+                separation_type=self.separation_type,
+                stem_name=self.stem_name,
+                account=settings.account,
+                fingerprint=source.fingerprint,
+            )
+            place = self._place(track)
+            return TrackWork(
+                SeparationJob(
+                    separation,
+                    vendor=self.hook.client,
+                    ledger=self.ledger,
+                    asked_by=self.asked_by,
+                    max_submissions=max_submissions,
+                ),
+                Submitter(
+                    separation,
+                    vendor=self.hook.client,
+                    ledger=self.ledger,
+                    asked_by=self.asked_by,
+                    manifest_uri=place.manifest_uri,
+                    on_lost_submit=on_lost_submit,
+                    line=line,
+                    gate=gate,
+                    before_paying=budget.take,
+                ),
+                place,
+                self.lander,
+                replace,
+            )
+
+        return BatchJob(
+            self.tracks, report, open_work, heard=self._heard, is_final=is_final, parallel=self.parallel
+        )
+
+    def _heard(self, attempt_id: str) -> list[Event]:
+        return [history_line(heard, attempt_id, self.asked_by) for heard in self._inbox.get(attempt_id, [])]
+
+    def _place(self, track: Track) -> Place:
+        return Place(self.destination, track.key, self.separation_type, self.stem_name)

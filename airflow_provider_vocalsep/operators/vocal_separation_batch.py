@@ -1,0 +1,338 @@
+"""The operator that has many tracks separated in one Airflow task."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+
+from airflow_provider_vocalsep.api.errors import TrackError, VocalSepError
+from airflow_provider_vocalsep.api.requests import parse_separation_type
+from airflow_provider_vocalsep.api.track import Track
+from airflow_provider_vocalsep.api.vocabulary import SeparationType
+from airflow_provider_vocalsep.catalogue.errors import CatalogueError
+from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
+from airflow_provider_vocalsep.jobs.batch import PARALLEL, BatchJob
+from airflow_provider_vocalsep.jobs.polling import WaitOutcome
+from airflow_provider_vocalsep.jobs.report import BatchReport, RowState
+from airflow_provider_vocalsep.jobs.submitting import OnLostSubmit
+from airflow_provider_vocalsep.jobs.sweep import LINGER, Sweep
+from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
+from airflow_provider_vocalsep.operators.assembly import fail_or_retry
+from airflow_provider_vocalsep.operators.batch_parts import BatchParts, read_chunk
+from airflow_provider_vocalsep.operators.waiting import poll_interval_of
+from airflow_provider_vocalsep.triggers.batch import BatchTrigger
+from airflow_provider_vocalsep.triggers.events import InvalidEventError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+#: Failed tracks that a message names; the report has them all.
+_NAMED = 10
+
+
+class BatchFailedError(VocalSepError):
+    """More tracks of a batch failed than it was told to put up with."""
+
+
+class VocalSeparationBatchOperator(BaseOperator):
+    """
+    Have hundreds of tracks separated and landed in one Airflow task.
+
+    Submits in the vendor's pace, waits without holding a worker, and lands what is ready side by side; it is resumed a
+    handful of times, not once per track. Every track has its entry in the same ledger as
+    :class:`~airflow_provider_vocalsep.operators.vocal_separation.VocalSeparationOperator` uses: a retry of the batch does
+    only what is missing and never pays again.
+
+    A track that fails does not stop the others. What became of each is in the run report, JSON Lines under
+    ``{destination}/_vocalsep/runs/{dag}/{run}/{task}/{map index}.jsonl``.
+
+    :param tracks: A list of tracks, as ``VocalSeparationOperator`` takes them, or the address of a chunk file that
+        :class:`~airflow_provider_vocalsep.operators.catalogue.PlanCatalogueOperator` wrote. (templated)
+    :param destination: ``s3://bucket/prefix`` under which the stems land. (templated)
+    :param separation_type: What to separate each track into. (templated)
+    :param stem_name: The stem for ``split_stem_advanced``. (templated)
+    :param ledger: ``s3://bucket/prefix`` of the ledger; ``{destination}/_vocalsep/ledger`` by default. (templated)
+    :param vocalsep_conn_id: Connection of the vendor account. (templated)
+    :param aws_conn_id: Connection of the object storage. (templated)
+    :param max_failed: Tracks that may fail without failing the Airflow task: a count, or below 1 a share. (templated)
+    :param max_credits: Credits that this task may spend; tracks beyond are left and reported. (templated)
+    :param deferrable: Whether to wait in the triggerer or in the worker.
+    :param poll_interval: Seconds between status reads of a track; by default 30, and 300 as a safety net where the
+        connection has callbacks switched on. (templated)
+    :param linger: Seconds for which ended tracks gather before the task is resumed for them.
+    :param timeout: Seconds from its submit until the wait for a track is given up. (templated)
+    :param if_landed: ``skip`` or ``replace``, as for one track. (templated)
+    :param on_lost_submit: What to do about submits whose answer was lost, as for one track. (templated)
+    :param adoption_grace: Seconds after such a submit for which its callback is waited for. (templated)
+    :param max_submissions: How often this task pays for a track that the vendor accepts and then fails on.
+    :param parallel: Tracks that are submitted or landed at the same time.
+    :param upload_args: Extra arguments of every upload, as boto3's ``put_object`` takes them. (templated)
+    :return: Counts (``tracks``, ``landed``, ``failed``, ``left``, ``before``, ``submits``, ``stems``, ``bytes``) and the
+        address of the ``report``.
+    """
+
+    template_fields: Sequence[str] = (
+        "tracks",
+        "destination",
+        "separation_type",
+        "stem_name",
+        "ledger",
+        "vocalsep_conn_id",
+        "aws_conn_id",
+        "max_failed",
+        "max_credits",
+        "poll_interval",
+        "timeout",
+        "if_landed",
+        "on_lost_submit",
+        "adoption_grace",
+        "upload_args",
+    )
+    template_fields_renderers = {"upload_args": "json"}
+    operator_extra_links = (StemsLink(),)
+    ui_color = "#e4f0ff"
+
+    def __init__(
+        self,
+        *,
+        tracks: Sequence[Track | dict[str, Any]] | str,
+        destination: str,
+        separation_type: str = SeparationType.SEPARATE_VOCAL.value,
+        stem_name: str | None = None,
+        ledger: str | None = None,
+        vocalsep_conn_id: str = VocalSeparationHook.default_conn_name,
+        aws_conn_id: str | None = "aws_default",
+        max_failed: float | str = 0,
+        max_credits: float | str | None = None,
+        deferrable: bool = True,
+        poll_interval: float | str | None = None,
+        linger: float = LINGER,
+        timeout: float | str = 3600,
+        if_landed: str = "skip",
+        on_lost_submit: str = OnLostSubmit.ADOPT.value,
+        adoption_grace: float | str = 900.0,
+        max_submissions: int = 2,
+        parallel: int = PARALLEL,
+        upload_args: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.tracks = tracks
+        self.destination = destination
+        self.separation_type = separation_type
+        self.stem_name = stem_name
+        self.ledger = ledger
+        self.vocalsep_conn_id = vocalsep_conn_id
+        self.aws_conn_id = aws_conn_id
+        self.max_failed = max_failed
+        self.max_credits = max_credits
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.linger = linger
+        self.timeout = timeout
+        self.if_landed = if_landed
+        self.on_lost_submit = on_lost_submit
+        self.adoption_grace = adoption_grace
+        self.max_submissions = max_submissions
+        self.parallel = parallel
+        self.upload_args = upload_args
+
+    @property
+    def label(self) -> str:
+        """What the batch is called: pass ``map_index_template="{{ task.label }}"`` to ``partial`` to see it in the grid."""
+        if not isinstance(self.tracks, str):
+            return f"{len(self.tracks)} tracks"
+        numbers = re.search(r"tracks-0*(\d+)-0*(\d+)\.jsonl$", self.tracks)
+        return f"tracks {numbers[1]}–{numbers[2]}" if numbers else self.tracks.rsplit("/", 1)[-1]
+
+    @cached_property
+    def hook(self) -> VocalSeparationHook:
+        """The hook of ``vocalsep_conn_id``."""
+        return VocalSeparationHook(self.vocalsep_conn_id)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Go through all tracks by what the ledger says of each, then wait for those that the vendor has."""
+        try:
+            parts = self._parts(context)
+            job = self._job(parts, BatchReport.of(parts.tracks, parts.read_report()))
+            if parts.tracks:
+                parts.check_destination()
+            job.begin()
+            return self._go_on(context, parts, job)
+        except VocalSepError as e:
+            fail_or_retry(e)
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Land what has ended; wait for the rest."""
+        try:
+            parts = self._parts(context)
+            report = parts.read_report()
+            if report is None:
+                self.log.warning("The run report %s is gone; going by the ledger.", parts.report_uri)
+                job = self._job(parts, BatchReport.of(parts.tracks))
+                job.begin()
+            else:
+                job = self._job(parts, report)
+                job.resume(_ended(event))
+            return self._go_on(context, parts, job)
+        except VocalSepError as e:
+            fail_or_retry(e)
+
+    def _go_on(self, context: Context, parts: BatchParts, job: BatchJob) -> dict[str, Any]:
+        if job.waiting and parts.has_heard_of_all(job):
+            job.resume({})
+        while job.waiting or job.report.having(RowState.IN_DOUBT):
+            parts.write_report(job.report)
+            sweep = self._sweep(parts, job)
+            if self.deferrable:
+                self._park(sweep, job)
+            job.resume(self._watch(Sweep(now=time.time(), **sweep)))
+        return self._conclude(context, parts, job)
+
+    def _sweep(self, parts: BatchParts, job: BatchJob) -> dict[str, Any]:
+        waiting, doubts = job.waiting, job.report.having(RowState.IN_DOUBT)
+        now, calls_back = time.time(), parts.calls_back and self.deferrable
+        deadline = max(waiting.values(), default=now) + float(self.timeout)
+        return {
+            "waiting": waiting,
+            "deadline": deadline if deadline > now else now + float(self.timeout),
+            "poll_interval": poll_interval_of(self.poll_interval, calls_back=calls_back),
+            "linger": self.linger,
+            "until": min((row.until.timestamp() for row in doubts if row.until), default=None),
+            "read_at_once": not calls_back,
+        }
+
+    def _park(self, sweep: dict[str, Any], job: BatchJob) -> None:
+        doubts = [row.attempt_id for row in job.report.having(RowState.IN_DOUBT)]
+        self.log.info(
+            "Waiting for %d vendor tasks%s; no worker is held. A retry attaches to the same ones.",
+            len(sweep["waiting"]),
+            f" and the callbacks of {len(doubts)} submits whose answer was lost" if doubts else "",
+        )
+        self.defer(
+            trigger=BatchTrigger(**sweep, vocalsep_conn_id=self.vocalsep_conn_id, in_doubt=doubts),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=sweep["deadline"] - time.time() + sweep["poll_interval"] + 60),
+        )
+
+    def _watch(self, sweep: Sweep) -> dict[str, tuple[WaitOutcome, str]]:
+        while not sweep.is_over(time.time()):
+            for task_id in sweep.due(time.time()):
+                try:
+                    sweep.on_record(task_id, self.hook.read_task(task_id), time.time())
+                except VocalSepError as e:
+                    sweep.on_error(task_id, e, time.time())
+            time.sleep(sweep.sleep(time.time()))
+        return sweep.outcomes()
+
+    def _conclude(self, context: Context, parts: BatchParts, job: BatchJob) -> dict[str, Any]:
+        report, ti = job.report, context["ti"]
+        failed = report.having(RowState.FAILED)
+        too_many = len(failed) > self._may_fail(len(report.rows))
+        retried = too_many and not all(row.final for row in failed) and ti.try_number <= ti.max_tries
+        # Whoever runs a batch again that has ended wants its failures tried again, those for good too.
+        report.concluded = not retried
+        parts.write_report(report)
+        totals = report.totals()
+        ti.xcom_push(key=StemsLink.key, value=stems_url(parts.s3_client, *parts.bucket_and_prefix))
+        self.log.info(
+            "%s. Report: %s", ", ".join(f"{n} {name}" for name, n in totals.items()), parts.report_uri
+        )
+        if parts.out_of_credits(job):
+            raise AirflowFailException(
+                f"{totals['left']} tracks were left: {job.stopped} {totals['landed']} landed. Top the account up and clear "
+                f"this task; nothing is paid twice. Report: {parts.report_uri}"
+            )
+        if too_many:
+            raise _failure(report, parts.report_uri, retried=retried)
+        return {**totals, "report": parts.report_uri}
+
+    def _may_fail(self, tracks: int) -> float:
+        limit = float(self.max_failed)
+        return limit if limit >= 1 else limit * tracks
+
+    def _parts(self, context: Context) -> BatchParts:
+        if self.if_landed not in ("skip", "replace"):
+            raise TrackError(f"if_landed is 'skip' or 'replace', not {self.if_landed!r}.")
+        if self.on_lost_submit not in [policy.value for policy in OnLostSubmit]:
+            raise TrackError(f"on_lost_submit is 'adopt', 'resubmit' or 'fail', not {self.on_lost_submit!r}.")
+        tracks = read_chunk(self.tracks, self.aws_conn_id) if isinstance(self.tracks, str) else self.tracks
+        return BatchParts(
+            context,
+            tracks=_parsed(tracks),
+            destination=self.destination,
+            separation_type=parse_separation_type(self.separation_type),
+            stem_name=self.stem_name,
+            ledger=self.ledger,
+            hook=self.hook,
+            aws_conn_id=self.aws_conn_id,
+            upload_args=self.upload_args,
+            parallel=self.parallel,
+        )
+
+    def _job(self, parts: BatchParts, report: BatchReport) -> BatchJob:
+        credits = None if self.max_credits in (None, "", "None") else float(self.max_credits)
+        return parts.job(
+            report,
+            credits=credits,
+            replace=self.if_landed == "replace",
+            on_lost_submit=OnLostSubmit(self.on_lost_submit),
+            adoption_grace=float(self.adoption_grace),
+            max_submissions=self.max_submissions,
+        )
+
+
+def _parsed(tracks: Sequence[Track | dict[str, Any]]) -> list[Track]:
+    """Read the tracks; one that is listed twice counts once."""
+    parsed: dict[str, Track] = {}
+    problems = []
+    for number, raw in enumerate(tracks, start=1):
+        try:
+            track = raw if isinstance(raw, Track) else Track.parse(raw)
+        except TrackError as e:
+            problems.append(f"  {number}: {e}")
+            continue
+        if parsed.setdefault(track.key, track) != track:
+            problems.append(
+                f"  {number}: key {track.key!r} names another track before: give each track its own key"
+            )
+    if problems:
+        more = f"\n  and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+        raise CatalogueError(
+            f"{len(problems)} of {len(tracks)} tracks cannot be used:\n"
+            + "\n".join(problems[:_NAMED])
+            + f"{more}\nNothing was submitted."
+        )
+    return list(parsed.values())
+
+
+def _ended(event: dict[str, Any] | None) -> dict[str, tuple[WaitOutcome, str]]:
+    """Take an event of the trigger, or of the receiver of callbacks, apart."""
+    try:
+        ended = (event or {}).get("ended", {})
+        return {task_id: (WaitOutcome(outcome), str(words)) for task_id, (outcome, words) in ended.items()}
+    except (AttributeError, TypeError, ValueError) as e:
+        raise InvalidEventError(
+            f"The wait was resumed with {event!r}, which is not an event of this provider's trigger. Nothing is lost: a "
+            "retry goes on from the ledger."
+        ) from e
+
+
+def _failure(report: BatchReport, uri: str, *, retried: bool) -> Exception:
+    failed = report.having(RowState.FAILED)
+    named = "\n".join(f"  {row.track}: {row.message}" for row in failed[:_NAMED])
+    more = f"\n  and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
+    then = (
+        "A retry does only what is missing."
+        if retried
+        else "Clear this task to try only the failed ones again."
+    )
+    message = f"{len(failed)} of {len(report.rows)} tracks failed:\n{named}{more}\n{then} Report: {uri}"
+    return BatchFailedError(message) if retried else AirflowFailException(message)

@@ -1,0 +1,189 @@
+"""Many tracks in one Airflow task, against a vendor that answers with tiny stems."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_vocalsep.client import pace
+from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
+from airflow_provider_vocalsep.landing.keys import parse_s3_uri
+from airflow_provider_vocalsep.operators.vocal_separation import VocalSeparationBatchOperator
+from airflow_provider_vocalsep.operators.vocal_separation_batch import BatchFailedError
+from airflow_provider_vocalsep.sandbox.server import running_sandbox
+
+
+def tracks(count, start=0):
+    return [
+        {"key": f"track-{n}", "task_id": f"{n:032x}", "audio_id": f"{n:08x}-0000-4000-8000-000000000000"}
+        for n in range(start, start + count)
+    ]
+
+
+class Batch:
+    """Runs tries of one batch, and knows what they cost and left behind."""
+
+    def __init__(self, vendor, s3, destination):
+        self.vendor = vendor
+        self.s3 = s3
+        self.destination = destination
+        self.tries = 0
+        self.max_tries = 1
+
+    def run(self, what, **arguments):
+        self.tries += 1
+        ti = SimpleNamespace(
+            dag_id="dag", run_id="run", task_id="separate", map_index=3, try_number=self.tries,
+            max_tries=self.max_tries, xcom_push=lambda key, value: None,
+        )  # fmt: skip
+        quick = {"deferrable": False, "poll_interval": 0.1, "linger": 0.2, "timeout": 60}
+        operator = VocalSeparationBatchOperator(
+            task_id="separate", **{"tracks": what, "destination": self.destination, **quick, **arguments}
+        )
+        return operator.execute({"ti": ti})
+
+    @property
+    def charges(self):
+        return self.vendor.totals()["charges"]
+
+    def fault(self, place, kind, audio_id, **fields):
+        self.vendor.set_fault(place, kind, track=audio_id, **fields)
+
+    def keys(self):
+        bucket, prefix = parse_s3_uri(self.destination)
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
+        found = [
+            item["Key"].removeprefix(f"{prefix}/") for page in pages for item in page.get("Contents", [])
+        ]
+        return {key for key in found if not key.startswith("_vocalsep")}
+
+    def report(self, uri):
+        bucket, key = parse_s3_uri(uri)
+        head, *rows = self.s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode().splitlines()
+        return json.loads(head), {row["track"]: row for row in map(json.loads, rows)}
+
+
+@pytest.fixture
+def vendor(tmp_path_factory, monkeypatch):
+    cache = tmp_path_factory.getbasetemp() / "tiny-stems"
+    options = {"tiny_stems": True, "task_seconds": 0.3, "submit_rate": "1000/1s", "credits": 100_000}
+    with running_sandbox(in_process=True, cache_dir=cache, **options) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def batch(vendor, s3, seaweed, destination, monkeypatch):
+    connection = sandbox_connection(vendor)
+    connection["extra"]["submit_rate"] = "1000/1s"
+    monkeypatch.setenv("AIRFLOW_CONN_VOCALSEP_DEFAULT", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(seaweed.connection))
+    yield Batch(vendor, s3, destination)
+    pace._gates.clear()
+
+
+class TestABatch:
+    def test_lands_all_and_says_what_became_of_each(self, batch):
+        told = batch.run(tracks(20))
+
+        counts = {"tracks": 20, "landed": 20, "failed": 0, "left": 0, "before": 0, "submits": 20, "stems": 40}
+        assert {name: told[name] for name in counts} == counts
+        assert told["bytes"] > 0
+        assert len(batch.keys()) == 60
+        assert told["report"].endswith("/_vocalsep/runs/dag/run/separate/00003.jsonl")
+        head, rows = batch.report(told["report"])
+        assert (head["concluded"], head["landed"], head["try_number"]) == (True, 20, 1)
+        assert list(rows) == [track["key"] for track in tracks(20)]
+        assert rows["track-7"]["state"] == "landed"
+        assert rows["track-7"]["manifest"] == f"{batch.destination}/track-7/separate_vocal/manifest.json"
+        assert len(json.dumps(told)) < 500
+
+    def test_again_pays_nothing_and_lands_only_what_is_new(self, batch):
+        batch.run(tracks(10))
+        told = batch.run(tracks(14))
+
+        assert (told["landed"], told["before"], told["submits"]) == (14, 10, 4)
+        assert batch.charges == 14
+
+    def test_of_nothing_is_nothing(self, batch):
+        assert batch.run([])["tracks"] == 0
+        assert batch.charges == 0
+
+    def test_pays_once_for_audio_that_is_listed_under_two_names(self, batch):
+        one = tracks(1)[0]
+        told = batch.run([one, {**one, "key": "other-name"}, one])
+
+        assert (told["tracks"], told["landed"], batch.charges) == (2, 2, 1)
+
+    def test_is_read_from_a_chunk_file(self, batch):
+        bucket, prefix = parse_s3_uri(batch.destination)
+        key = f"{prefix}/in/tracks-000201-000203.jsonl"
+        body = "".join(json.dumps(track) + "\n" for track in tracks(3, 200))
+        batch.s3.put_object(Bucket=bucket, Key=key, Body=body.encode())
+
+        assert batch.run(f"s3://{bucket}/{key}")["landed"] == 3
+
+    def test_with_tracks_that_cannot_be_used_submits_none(self, batch):
+        with pytest.raises(
+            AirflowFailException, match=r"2 of 3 tracks cannot be used:\n  2: .*\n  3: .*own key"
+        ):
+            batch.run([tracks(1)[0], {"key": "no ids"}, {**tracks(2)[1], "key": "track-0"}])
+        assert batch.charges == 0
+
+
+class TestFailures:
+    def test_of_some_are_put_up_with_and_named(self, batch):
+        for n in (2, 5):
+            batch.fault("task", "fail", tracks(n + 1)[n]["audio_id"], code=451, message="no audio there")
+        told = batch.run(tracks(8), max_failed=0.25)
+
+        assert (told["landed"], told["failed"]) == (6, 2)
+        _, rows = batch.report(told["report"])
+        assert "no audio there" in rows["track-5"]["message"]
+        assert rows["track-5"]["code"] == 451
+
+    def test_of_too_many_fail_the_batch_and_clearing_it_tries_only_those(self, batch):
+        batch.fault("task", "fail", tracks(4)[3]["audio_id"], code=451, message="no audio there")
+        with pytest.raises(AirflowFailException, match=r"1 of 8 tracks failed:\n  track-3: .*no audio there"):
+            batch.run(tracks(8))
+        batch.vendor.clear_faults()
+        told = batch.run(tracks(8))
+
+        assert (told["landed"], told["before"], told["submits"], batch.charges) == (8, 7, 1, 9)
+
+    def test_that_pass_are_submitted_anew_within_the_batch(self, batch):
+        batch.fault("task", "fail", tracks(2)[1]["audio_id"], code=500, times=1)
+        told = batch.run(tracks(4))
+
+        assert (told["landed"], told["submits"]) == (4, 5)
+
+    def test_that_a_retry_may_mend_are_retried_and_those_for_good_are_not_paid_again(self, batch):
+        batch.max_tries = 1
+        batch.fault("task", "fail", tracks(1)[0]["audio_id"], code=451, message="no audio there")
+        batch.fault("download", "html", tracks(2)[1]["audio_id"], status=503)
+        with pytest.raises(
+            BatchFailedError, match=r"(?s)2 of 3 tracks failed.*A retry does only what is missing"
+        ):
+            batch.run(tracks(3))
+        batch.vendor.clear_faults()
+        with pytest.raises(AirflowFailException, match=r"1 of 3 tracks failed:\n  track-0"):
+            batch.run(tracks(3))
+
+        assert batch.charges == 3
+
+
+class TestMoney:
+    def test_that_may_be_spent_ends_the_claims_and_says_what_was_left(self, batch):
+        told = batch.run(tracks(8), max_credits=50)
+
+        assert (told["landed"], told["left"], told["submits"], batch.charges) == (5, 3, 5, 5)
+
+    def test_that_is_gone_fails_the_batch_with_what_landed_kept(self, batch):
+        batch.fault("submit", "code", tracks(3)[2]["audio_id"], code=429, message="Insufficient credits")
+        with pytest.raises(AirflowFailException, match=r"tracks were left: .*Top the account up"):
+            batch.run(tracks(6), parallel=1)
+
+        assert batch.charges == 2
+        assert len(batch.keys()) == 6
