@@ -13,7 +13,7 @@ CODE := airflow_provider_vocalsep dags tests $(wildcard benchmarks)
 export UV_SYSTEM_CERTS ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint types format fuzz bench-callbacks build constraints clean
+.PHONY: help demo test unit lint types format fuzz bench bench-callbacks chaos build constraints clean
 
 help: ## show this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 27
@@ -44,6 +44,12 @@ fuzz: $(VENV)/.dev ## fuzz the callback receiver for a minute (Linux, CPython 3.
 
 bench-callbacks: $(VENV)/.dev ## measure callbacks: 20 minutes; needs PostgreSQL (apt-get install postgresql)
 	@$(BIN)/python benchmarks/callbacks.py $(ARGS)
+
+bench: $(VENV)/.dev ## measure what a track costs beside a chain of general operators (needs PostgreSQL)
+	@$(BIN)/python benchmarks/costs.py $(ARGS)
+
+chaos: $(VENV)/.dev ## kill workers and the triggerer while a catalogue is separated (needs PostgreSQL)
+	@$(BIN)/python benchmarks/chaos.py $(ARGS)
 
 build: $(VENV)/.dev ## make wheel and sdist in dist/
 	@$(BIN)/python -m build --installer uv

@@ -17,25 +17,18 @@ import secrets
 import tempfile
 import threading
 import time
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-import psycopg2
 from burst import Burst, Shot, fire
 from rich.console import Console
 from rich.table import Table
+from stack import Stack, running_stack
 
 from airflow_provider_vocalsep.callbacks.token import CallbackClaims
-from airflow_provider_vocalsep.demo.airflow_stack import AirflowStack, running_airflow
-from airflow_provider_vocalsep.demo.postgres import running_postgres
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection, sandbox_service
-from airflow_provider_vocalsep.demo.seaweed import running_seaweed
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 HERE = Path(__file__).parent
 CONNECTIONS = 64
@@ -69,41 +62,20 @@ class Woken:
 
 class Bench:
     """
-    The stack.
+    Runs what is measured.
 
-    :param folder: For everything that it keeps.
+    :param stack: The Airflow.
+    :param folder: For the sandboxes' books.
+    :param times: Folder in which tasks note when they go on.
     :param secret: What signs callbacks.
     """
 
-    def __init__(self, folder: Path, secret: str) -> None:
+    def __init__(self, stack: Stack, folder: Path, times: Path, secret: str) -> None:
+        self.stack = stack
+        self.airflow = stack.airflow
         self.folder = folder
+        self.times = times
         self.secret = secret
-        self.times = folder / "times"
-        self.times.mkdir()
-        self.database = ""
-        self.airflow: AirflowStack
-
-    @contextmanager
-    def running(self) -> Iterator[Bench]:
-        with ExitStack() as stack:
-            postgres = stack.enter_context(running_postgres(self.folder / "postgres.log"))
-            self.database = postgres.url.replace("+psycopg2", "")
-            seaweed = stack.enter_context(running_seaweed(self.folder / "s3", port=None))
-            self.airflow = stack.enter_context(
-                running_airflow(
-                    self.folder / "airflow",
-                    dags_folders=[HERE / "dags"],
-                    connections={"aws_default": seaweed.connection},
-                    port=None,
-                    options={
-                        "database": {"sql_alchemy_conn": postgres.url},
-                        "core": {"plugins_folder": str(HERE / "plugins")},
-                    },
-                    env={"VOCALSEP_BENCH_TIMES": str(self.times)},
-                )
-            )
-            self.airflow.wait_for_dags(["woken"])
-            yield self
 
     def separate(self, name: str, tracks: int, task_seconds: float, *, callbacks: bool) -> Woken:
         """Separate so many tracks, of which the vendor ends one a second."""
@@ -146,26 +118,17 @@ class Bench:
         return float((self.times / vendor_task_id).read_text().split()[0])
 
     def parked(self, run_id: str) -> int:
-        (count,) = self.ask(
+        (count,) = self.stack.ask(
             "SELECT count(*) FROM task_instance WHERE run_id = %s AND state = 'deferred'", run_id
         )
         return int(count)
 
     def heartbeat_age(self) -> float:
         """Return the seconds since the scheduler's last sign of life."""
-        (age,) = self.ask(
+        (age,) = self.stack.ask(
             "SELECT extract(epoch FROM now() - max(latest_heartbeat)) FROM job WHERE job_type = 'SchedulerJob'"
         )
         return float(age)
-
-    def ask(self, sql: str, *values: Any) -> Any:
-        connection = psycopg2.connect(self.database)
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(sql, values)
-                return cursor.fetchone()
-        finally:
-            connection.close()
 
     def burst(self, run_id: str, tracks: int, deliveries: int) -> dict[str, Any]:
         """Fire a burst at the receiver, and as many requests at the empty route."""
@@ -190,7 +153,7 @@ class Bench:
         finally:
             over.set()
             watcher.join()
-        counts = burst.remembered(self.database)
+        counts = burst.remembered(self.stack.database)
         twice = sum(count > 1 for count in counts.values())
         if twice != burst.duplicates or fired.wrong:
             raise SystemExit(f"{twice} counted twice, not {burst.duplicates}; wrong answers: {fired.wrong}")
@@ -221,8 +184,15 @@ class Bench:
 def main(tracks: int, task_seconds: int, without: int, deliveries: int, json_path: Path) -> None:
     """Measure callbacks."""
     with tempfile.TemporaryDirectory(prefix="vocalsep-bench-") as folder:
-        bench = Bench(Path(folder), secrets.token_hex(32))
-        with bench.running():
+        times = Path(folder) / "times"
+        times.mkdir()
+        with running_stack(
+            Path(folder),
+            dags=["woken"],
+            options={"core": {"plugins_folder": str(HERE / "plugins")}},
+            env={"VOCALSEP_BENCH_TIMES": str(times)},
+        ) as stack:
+            bench = Bench(stack, Path(folder), times, secrets.token_hex(32))
             polled = bench.separate(
                 "polled", without, task_seconds * max(without, 30) / max(tracks, 30), callbacks=False
             )

@@ -52,9 +52,10 @@ _MAX_LOOKING = 500
 
 #: Deliveries that are written at the same time; the others wait their turn, in order. More threads than this only wait for
 #: each other, and Airflow's own requests need some, too.
-_WRITERS = anyio.CapacityLimiter(4)
+_WRITERS = anyio.CapacityLimiter(2)
 
-_looking: set[asyncio.Task[None]] = set()
+#: The lookers, one for each memory: a batch has hundreds of callbacks while it submits.
+_looking: dict[tuple[str, str, str, int, str], asyncio.Task[None]] = {}
 
 
 async def receive_callback(request: Request) -> JSONResponse:
@@ -71,10 +72,11 @@ async def receive_callback(request: Request) -> JSONResponse:
         Stats.incr("vocalsep.callback.unavailable")
         return JSONResponse({"status": "try again"}, status_code=503, headers={"Retry-After": "5"})
     Stats.incr(f"vocalsep.callback.{effect.value}")
-    if soon and len(_looking) < _MAX_LOOKING:
-        task = asyncio.create_task(_look_again(delivery))
-        _looking.add(task)
-        task.add_done_callback(_looking.discard)
+    memory = delivery.claims.memory
+    if soon and memory not in _looking and len(_looking) < _MAX_LOOKING:
+        looker = asyncio.create_task(_look_again(delivery))
+        _looking[memory] = looker
+        looker.add_done_callback(lambda _: _looking.pop(memory))
     return JSONResponse({"status": "received"})
 
 

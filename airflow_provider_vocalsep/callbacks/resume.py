@@ -21,7 +21,7 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.models.trigger import Trigger
 from airflow.triggers.base import TriggerEvent
 from airflow.utils.session import create_session
-from airflow.utils.state import TaskInstanceState
+from airflow.utils.state import DagRunState, TaskInstanceState
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
@@ -164,7 +164,7 @@ def _resume(
     if handle_event_submit is None:
         return False, False
     found = [ti] if _waits_for(ti, delivery) or _batch_waits_for(session, ti, delivery) else []
-    if others and ti.state == TaskInstanceState.SUCCESS:
+    if others and ti.state == TaskInstanceState.SUCCESS and ti.dag_run.state == DagRunState.RUNNING:
         found = _others_waiting(session, delivery)
     settled = timedelta(seconds=conf.getint("workers", "min_heartbeat_interval", fallback=5) + 1)
     young = False
@@ -183,8 +183,7 @@ def _resume(
         }
         handle_event_submit(TriggerEvent(event), task_instance=waiting, session=session)  # type: ignore[no-untyped-call]
         resumed = True
-    # A batch looks at what it heard itself, right before it is parked.
-    running = not found and ti.state == TaskInstanceState.RUNNING and not delivery.claims.batch
+    running = not found and ti.state == TaskInstanceState.RUNNING
     return resumed, young or running
 
 

@@ -56,6 +56,11 @@ class CallbackClaims:
     expires: int
     batch: bool = False
 
+    @property
+    def memory(self) -> tuple[str, str, str, int, str]:
+        """Where its callback is remembered: the task instance, and the attempt unless it is one of a batch."""
+        return self.dag_id, self.run_id, self.task_id, self.map_index, "" if self.batch else self.attempt_id
+
 
 def mint(claims: CallbackClaims, secret: str) -> str:
     """

@@ -73,6 +73,7 @@ class Plan:
     :param columns: For columns that are called otherwise: field of a track, name of its column.
     :param is_landed: Tells tracks that are to be left out.
     :param on_reject: Told of each row that cannot be used: line, reason, row.
+    :param on_duplicate: Told of each row that says the same as an earlier one: line, reason.
     """
 
     #: Rows that a message names.
@@ -84,10 +85,12 @@ class Plan:
         columns: Mapping[str, str] | None = None,
         is_landed: Callable[[Track], bool] | None = None,
         on_reject: Callable[[int, str, Any], None] = lambda *_: None,
+        on_duplicate: Callable[[int, str], None] = lambda *_: None,
     ) -> None:
         self.columns = {field: column.strip().lower() for field, column in (columns or {}).items()}
         self.is_landed = is_landed
         self.on_reject = on_reject
+        self.on_duplicate = on_duplicate
         self.counts = Counts()
 
     def tracks(self, rows: Iterable[Numbered]) -> Iterator[Track]:
@@ -112,6 +115,7 @@ class Plan:
                     yield track
                 elif before[1] == source_of(track):
                     self.counts.duplicates += 1
+                    self.on_duplicate(line, f"track {track.key!r} is on line {before[0]} already")
                 else:
                     self._reject(
                         line,

@@ -54,7 +54,10 @@ def load_tracks(
     :return: One mapping a track. A row that repeats an earlier one is left out.
     """
     try:
-        plan = Plan(on_reject=lambda line, reason, _: log.warning("%s line %d: %s", catalogue, line, reason))
+        plan = Plan(
+            on_reject=lambda line, reason, _: log.warning("%s line %d: %s", catalogue, line, reason),
+            on_duplicate=lambda line, reason: log.warning("%s line %d: %s", catalogue, line, reason),
+        )
         with opened(catalogue, aws_conn_id) as file:
             tracks = list(plan.tracks(read_rows(file, catalogue)))
         _after(plan, catalogue, _checked(bad_rows))

@@ -112,8 +112,8 @@ class TestCatalogue:
         tracks = load_tracks(catalogue, bad_rows="skip")
 
         assert [track["key"] for track in tracks] == ["one", "three"]
-        assert "line 3 is skipped" in caplog.text
-        assert "line 4 says nothing new" in caplog.text
+        assert "line 3: Track 'two' cannot be submitted" in caplog.text
+        assert "line 4: track 'one' is on line 2 already" in caplog.text
 
     def test_that_is_not_there_is_refused_naming_it(self, bench):
         with pytest.raises(AirflowFailException, match=f"{bench.destination}/none.csv could not be read"):

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_vocalsep.api.track import Track
+from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.client import pace
+from airflow_provider_vocalsep.client.shared import close_shared_clients
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
+from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
 from airflow_provider_vocalsep.landing.keys import parse_s3_uri
 from airflow_provider_vocalsep.operators.vocal_separation import VocalSeparationBatchOperator
 from airflow_provider_vocalsep.operators.vocal_separation_batch import BatchFailedError
 from airflow_provider_vocalsep.sandbox.server import running_sandbox
+from airflow_provider_vocalsep.triggers import BATCH_TRIGGER
+from airflow_provider_vocalsep.triggers.batch import BatchTrigger
 
 
 def tracks(count, start=0):
@@ -187,3 +195,40 @@ class TestMoney:
 
         assert batch.charges == 2
         assert len(batch.keys()) == 6
+
+
+class TestTheTrigger:
+    def watch(self, **kwargs):
+        async def first_event():
+            trigger = BatchTrigger(
+                **{"deadline": time.time() + 30, "poll_interval": 0.1, "linger": 5, **kwargs}
+            )
+            classpath, arguments = trigger.serialize()
+            assert classpath == BATCH_TRIGGER
+            try:
+                return await BatchTrigger(**json.loads(json.dumps(arguments))).run().__anext__()
+            finally:
+                await close_shared_clients()
+
+        return asyncio.run(first_event()).payload
+
+    def test_fires_once_for_all_with_how_each_ended(self, batch, vendor):
+        batch.fault("task", "fail", tracks(1)[0]["audio_id"], code=451, message="no audio there")
+        client = VocalSeparationHook().client
+        ids = [client.submit(Track.parse(track), SeparationType.SEPARATE_VOCAL) for track in tracks(3)]
+        event = self.watch(waiting={task_id: time.time() for task_id in ids})
+
+        assert {task_id: outcome for task_id, (outcome, _) in event["ended"].items()} == {
+            ids[0]: "failed",
+            ids[1]: "finished",
+            ids[2]: "finished",
+        }
+        assert event["reads"] >= 3
+
+    def test_fires_for_some_when_they_have_lingered(self, batch, vendor):
+        batch.fault("task", "stuck", tracks(1)[0]["audio_id"])
+        client = VocalSeparationHook().client
+        ids = [client.submit(Track.parse(track), SeparationType.SEPARATE_VOCAL) for track in tracks(2)]
+        event = self.watch(waiting={task_id: time.time() for task_id in ids}, linger=0.3)
+
+        assert list(event["ended"]) == [ids[1]]

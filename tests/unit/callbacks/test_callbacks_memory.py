@@ -11,6 +11,7 @@ from airflow_provider_vocalsep.api.models import Callback
 from airflow_provider_vocalsep.callbacks.memory import (
     MAX_DELIVERIES,
     MAX_TASKS,
+    heard_by_attempt,
     heard_callbacks,
     memory_key,
     remember,
@@ -77,3 +78,11 @@ def test_what_we_did_not_write_counts_as_nothing(value):
 def test_keys_tell_attempts_apart():
     assert memory_key("a") != memory_key("b")
     assert memory_key("a").startswith("vocalsep-callback-")
+
+
+def test_a_batch_keeps_what_it_heard_by_attempt():
+    value, _ = remember(None, DONE, AT)
+    heard = heard_by_attempt({"attempt-1": value, "attempt-2": "nonsense"})
+    assert [item.vendor_task_id for item in heard["attempt-1"]] == ["t1"]
+    assert heard["attempt-2"] == []
+    assert heard_by_attempt(None) == heard_by_attempt([1]) == {}

@@ -1,0 +1,64 @@
+"""Several tracks in one Airflow task, called back by the vendor, and killed on purpose."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import DAG, Param
+from killed import _arm
+
+from airflow_provider_vocalsep.operators.vocal_separation import VocalSeparationBatchOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class KilledBatchOperator(VocalSeparationBatchOperator):
+    """Dies at ``moment``, once."""
+
+    template_fields = (*VocalSeparationBatchOperator.template_fields, "moment")
+
+    def __init__(self, *, moment: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.moment = moment
+
+    def execute(self, context: Context) -> Any:
+        self._arm_once(context)
+        return super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None, **kwargs: Any) -> Any:
+        self._arm_once(context)
+        return super().execute_complete(context, event, **kwargs)
+
+    def _arm_once(self, context: Context) -> None:
+        if context["ti"].try_number == 1:
+            _arm(self.moment)
+
+
+with DAG(
+    "batches",
+    schedule=None,
+    catchup=False,
+    params={
+        "tracks": Param([], type="array"),
+        "destination": "",
+        "moment": "",
+        "conn_id": "vocalsep_callbacks",
+        "adoption_grace": 120,
+        "poll_interval": None,
+    },
+    render_template_as_native_obj=True,
+):
+    KilledBatchOperator(
+        task_id="separate",
+        tracks="{{ params.tracks }}",
+        destination="{{ params.destination }}",
+        moment="{{ params.moment }}",
+        vocalsep_conn_id="{{ params.conn_id }}",
+        adoption_grace="{{ params.adoption_grace }}",
+        poll_interval="{{ params.poll_interval }}",
+        linger=3,
+        parallel=2,
+        retries=1,
+        retry_delay=1,
+    )

@@ -1,0 +1,105 @@
+"""Batches through a real Airflow: planned, mapped, parked once, killed, and paid for once."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_vocalsep.demo.report import Books, catalogue_file, landed_manifests
+from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
+
+SECRET = "a-secret-of-the-live-tests-0123456789"
+
+
+@pytest.fixture
+def cost(sandbox):
+    before = Books.read(sandbox.books())
+    return lambda: Books.read(sandbox.books()) - before
+
+
+@pytest.fixture
+def songs(sandbox):
+    names = ("key", "title", "task_id", "audio_id", "duration")
+    return [{name: song[name] for name in names} for song in sandbox.catalogue()[:3]]
+
+
+@pytest.fixture
+def landed(s3, bucket, prefix):
+    return lambda: {m.track["key"] for m in landed_manifests(s3, bucket, prefix, "separate_vocal")}
+
+
+class TestACatalogue:
+    def test_is_planned_mapped_by_chunks_and_paid_for_once(
+        self, run_dag, s3, bucket, prefix, destination, sandbox, cost, landed
+    ):
+        songs = sandbox.catalogue()[:4]
+        s3.put_object(Bucket=bucket, Key=f"{prefix}/catalogue.csv", Body=catalogue_file(songs))
+        conf = {
+            "catalogue": f"{destination}/catalogue.csv",
+            "destination": destination,
+            "chunk_size": 3,
+            "poll_interval": 1,
+        }
+        run = run_dag("separate_large_catalogue", conf)
+
+        assert run.state == "success"
+        labels = [ti["rendered_map_index"] for ti in run.tasks("separate")]
+        assert labels == ["tracks 1–3", "tracks 4–4"]
+        assert landed() == {song["key"] for song in songs}
+        assert [run.xcom("separate", n)["landed"] for n in (0, 1)] == [3, 1]
+        assert cost().submits == 4
+
+        again = run_dag("separate_large_catalogue", conf)
+        assert again.state == "success"
+        assert [again.xcom("separate", n)["before"] for n in (0, 1)] == [3, 1]
+        only_new = run_dag("separate_large_catalogue", {**conf, "only_new": True})
+        assert only_new.xcom("plan") == []
+        assert cost().submits == 4
+
+
+class TestWithCallbacks:
+    @pytest.fixture(autouse=True)
+    def connection(self, airflow, sandbox):
+        vendor = sandbox_connection(sandbox, callback_base_url=airflow.url, callback_secret=SECRET)
+        airflow.api.put_connections({"vocalsep_callbacks": vendor})
+
+    @pytest.fixture
+    def separate(self, run_dag, songs, destination):
+        return lambda **conf: run_dag(
+            "batches", {"tracks": songs, "destination": destination, **conf}, timeout=150
+        )
+
+    def audit(self, run):
+        path = {"dag_id": "batches", "run_id": run.run_id, "limit": 100}
+        rows = run.airflow.api.request("GET", "eventLogs", params=path)["event_logs"]
+        return sorted(row["event"] for row in rows if row["event"].startswith("vocalsep_callback_"))
+
+    def test_a_parked_batch_is_resumed_once_by_the_last_one(
+        self, separate, cost, landed, faulty, sandbox, songs
+    ):
+        faulty("callback", "late", seconds=10)
+        run = separate()
+
+        assert run.state == "success"
+        assert landed() == {song["key"] for song in songs}
+        assert self.audit(run) == ["vocalsep_callback_remembered"] * 2 + ["vocalsep_callback_resumed"]
+        assert cost().submits == 3
+        assert [task["polls"] for task in sandbox.books()["tasks"][-3:]] == [1, 1, 1]
+
+    @pytest.mark.parametrize(
+        "moment", ["after the vendor accepted", "after the answer was recorded", "in the middle of landing"]
+    )
+    def test_a_killed_batch_goes_on_and_pays_nothing_twice(self, separate, cost, landed, songs, moment):
+        run = separate(moment=moment)
+
+        assert run.state == "success"
+        assert [ti["try_number"] for ti in run.tasks()] == [2]
+        assert landed() == {song["key"] for song in songs}
+        assert cost().submits == 3
+
+    def test_a_lost_answer_is_adopted(self, separate, cost, landed, songs, faulty):
+        faulty("submit", "accept_then_drop", times=2)
+        run = separate()
+
+        assert run.state == "success"
+        assert landed() == {song["key"] for song in songs}
+        assert cost().submits == 3
