@@ -81,7 +81,8 @@ class Bench:
                 "host": sandbox.url,
                 "extra": {"Authorization": f"Bearer {sandbox.api_key}"},
             }
-            self.stack.airflow.api.put_connections({"vocalsep_default": vendor, "vendor_http": http})
+            # A name of its own: the triggerer keeps what it resolved for five minutes.
+            self.stack.airflow.api.put_connections({name: vendor, "vendor_http": http})
             conf = {
                 "tracks": tracks,
                 "chunk_size": chunk_size,
@@ -133,7 +134,7 @@ def main(peer: int, single: int, batch: int, window: int, json_path: Path) -> No
     fast = ("--submit-rate", "1000/1s")
     with (
         tempfile.TemporaryDirectory(prefix="vocalsep-bench-") as folder,
-        running_stack(Path(folder), dags=["single", "batch"]) as stack,
+        running_stack(Path(folder), dags=["peer", "single", "batch"]) as stack,
     ):
         bench = Bench(stack, Path(folder))
         costs = {

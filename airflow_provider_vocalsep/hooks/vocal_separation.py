@@ -14,7 +14,6 @@ from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.client.blocking import VendorClient
 from airflow_provider_vocalsep.client.settings import AccountSettings
-from airflow_provider_vocalsep.client.shared import shared_client
 
 if TYPE_CHECKING:
     import requests
@@ -134,6 +133,9 @@ class VocalSeparationHook(BaseHook):
 
     async def get_async_client(self) -> AsyncVendorClient:
         """Return the asynchronous client, one per account and event loop."""
+        # Here, because it brings aiohttp: a fourth of what workers would import, for triggers alone.
+        from airflow_provider_vocalsep.client.shared import shared_client
+
         return await shared_client(self.vocalsep_conn_id, self._async_settings)
 
     async def aread_task(self, vendor_task_id: str) -> SeparationTask | None:

@@ -94,6 +94,8 @@ class Sweep:
 
     def sleep(self, now: float) -> float:
         """Return the seconds until there is something to do."""
+        if self.is_over(now):
+            return 0.0
         return max(0.0, min([*self._next.values(), self._resume_at()]) - now)
 
     def _resume_at(self) -> float:

@@ -74,6 +74,7 @@ class TestTheEnd:
         assert not watching.is_over(START)
         watching.on_record("T1", record(TaskStatus.GENERATE_AUDIO_FAILED), START)
         assert watching.is_over(START)
+        assert watching.sleep(START) == 0
         assert [outcome for outcome, _ in watching.outcomes().values()] == [
             WaitOutcome.FINISHED,
             WaitOutcome.FAILED,
