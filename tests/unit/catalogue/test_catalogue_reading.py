@@ -171,4 +171,4 @@ def test_memory_does_not_grow_with_the_catalogue(tmp_path):
         return highest
 
     # pydantic keeps the last 16,384 short strings that it saw.
-    assert peak(40_000) < peak(20_000) + 200_000
+    assert peak(16_000) < peak(8_000) + 200_000
