@@ -42,7 +42,7 @@ fuzz: $(VENV)/.dev ## fuzz the callback receiver for a minute (Linux, CPython 3.
 	@$(PINNED) atheris
 	@cd $(VENV) && bin/python ../tests/fuzz/fuzz_receiver.py $(ARGS)
 
-bench-callbacks: $(VENV)/.dev ## measure callbacks: 20 minutes; needs PostgreSQL (apt-get install postgresql)
+bench-callbacks: $(VENV)/.dev ## measure callbacks: 15 minutes; needs PostgreSQL (apt-get install postgresql)
 	@$(BIN)/python benchmarks/callbacks.py $(ARGS)
 
 bench: $(VENV)/.dev ## measure what a track costs beside a chain of general operators (needs PostgreSQL)

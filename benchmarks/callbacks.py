@@ -1,7 +1,7 @@
 """
 How soon a callback wakes its task, and what the receiver stands.
 
-    make bench-callbacks                                        # 300 tracks, 10,000 deliveries: about 20 minutes
+    make bench-callbacks                                        # 300 tracks, 10,000 deliveries: about 15 minutes
     make bench-callbacks ARGS="--tracks 20 --task-seconds 40 --without 10 --deliveries 1000"
 
 A real Airflow (PostgreSQL, LocalExecutor of 8), the sandbox and SeaweedFS, all on this machine. Every track is parked
@@ -175,10 +175,10 @@ class Bench:
 @click.option("--tracks", default=300, help="Tracks that wait at the same time, with callbacks.")
 @click.option(
     "--task-seconds",
-    default=420,
+    default=330,
     help="Seconds before the vendor ends the first one: all are parked by then.",
 )
-@click.option("--without", default=60, help="Tracks of the comparison without callbacks.")
+@click.option("--without", default=30, help="Tracks of the comparison without callbacks.")
 @click.option("--deliveries", default=10_000, help="Deliveries of the burst.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), default=Path(".bench/callbacks.json"))
 def main(tracks: int, task_seconds: int, without: int, deliveries: int, json_path: Path) -> None:
