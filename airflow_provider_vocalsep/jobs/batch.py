@@ -105,6 +105,8 @@ class BatchJob:
         self.parallel = parallel
         #: Why no more tracks are claimed, once that is so.
         self.stopped: str | None = None
+        #: Whether that is because of the account, and not of this batch's own budget.
+        self.out_of_credits = False
         self._done = 0
         self._lock = threading.Lock()
 
@@ -158,10 +160,8 @@ class BatchJob:
             row.state, row.attempt_id, row.until = RowState.IN_DOUBT, e.attempt_id, e.until
             row.message = str(e)
             log.warning("%s", e)
-        except BudgetSpentError as e:
-            self._stop(row, str(e))
-        except OutOfCreditsError as e:
-            self._stop(row, str(e))
+        except (BudgetSpentError, OutOfCreditsError) as e:
+            self._stop(row, e)
         except VocalSepError as e:
             self._fail(row, e)
         with self._lock:
@@ -224,8 +224,8 @@ class BatchJob:
         named = repr(row.track) in row.message
         log.error("%s", row.message if named else f"Track {row.track!r}: {row.message}")
 
-    def _stop(self, row: TrackRow, why: str) -> None:
-        row.state, row.message = RowState.LEFT, why
+    def _stop(self, row: TrackRow, why: VocalSepError) -> None:
+        row.state, row.message = RowState.LEFT, str(why)
         if self.stopped is None:
-            self.stopped = why
+            self.stopped, self.out_of_credits = str(why), isinstance(why, OutOfCreditsError)
             log.warning("No more tracks are submitted: %s", why)

@@ -12,7 +12,7 @@ from airflow_provider_vocalsep.api.errors import TrackError, VendorError, Verdic
 from airflow_provider_vocalsep.catalogue.errors import CatalogueError
 from airflow_provider_vocalsep.client.settings import ConnectionSettingsError
 from airflow_provider_vocalsep.jobs.separation import UnknownTaskError
-from airflow_provider_vocalsep.jobs.submitting import LostSubmitError
+from airflow_provider_vocalsep.jobs.submitting import LostSubmitError, OnLostSubmit
 from airflow_provider_vocalsep.landing.errors import DestinationError, DownloadRefusedError
 from airflow_provider_vocalsep.landing.guard import DownloadGuard
 from airflow_provider_vocalsep.landing.keys import Place, parse_s3_uri
@@ -47,6 +47,18 @@ def is_final(error: BaseException) -> bool:
     if isinstance(error, VendorError):
         return error.verdict in (Verdict.FATAL, Verdict.OUT_OF_CREDITS)
     return isinstance(error, _FINAL)
+
+
+def check_choices(if_landed: str, on_lost_submit: str) -> None:
+    """
+    Check the arguments that are one of a few words.
+
+    :raises TrackError: naming the argument and the words.
+    """
+    if if_landed not in ("skip", "replace"):
+        raise TrackError(f"if_landed is 'skip' or 'replace', not {if_landed!r}.")
+    if on_lost_submit not in [policy.value for policy in OnLostSubmit]:
+        raise TrackError(f"on_lost_submit is 'adopt', 'resubmit' or 'fail', not {on_lost_submit!r}.")
 
 
 def fail_or_retry(error: VocalSepError, *, track_key: object = None) -> NoReturn:

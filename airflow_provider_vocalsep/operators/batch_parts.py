@@ -173,10 +173,6 @@ class BatchParts:
         self._inbox.update(inbox_of(self.context))
         return all(row.attempt_id in self._inbox for row in job.report.having(RowState.WAITING))
 
-    def out_of_credits(self, job: BatchJob) -> bool:
-        """Tell whether the account, and not this batch's own budget, stopped it."""
-        return job.stopped is not None and not job.stopped.startswith("max_credits")
-
     def job(
         self,
         report: BatchReport,

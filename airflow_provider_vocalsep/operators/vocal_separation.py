@@ -9,23 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
-from airflow_provider_vocalsep.api.errors import TrackError, VocalSepError
+from airflow_provider_vocalsep.api.errors import VocalSepError
 from airflow_provider_vocalsep.api.requests import parse_separation_type
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.callbacks.line import callback_line, history_line, remembered
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook, outcome_of
 from airflow_provider_vocalsep.jobs.adoption import CallbackAwaited
-from airflow_provider_vocalsep.jobs.polling import (
-    WaitOutcome,
-)
+from airflow_provider_vocalsep.jobs.polling import WaitOutcome
 from airflow_provider_vocalsep.jobs.separation import Separation, SeparationJob
 from airflow_provider_vocalsep.jobs.source import Source, prepare_source
 from airflow_provider_vocalsep.jobs.submitting import OnLostSubmit, Secured, Submitter
 from airflow_provider_vocalsep.jobs.waiting import WaitGivenUpError, wait_here
 from airflow_provider_vocalsep.landing.land import check_destination
 from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
-from airflow_provider_vocalsep.operators.assembly import LandingParts, Parts, assemble, fail_or_retry
+from airflow_provider_vocalsep.operators.assembly import (
+    LandingParts,
+    Parts,
+    assemble,
+    check_choices,
+    fail_or_retry,
+)
 from airflow_provider_vocalsep.operators.vocal_separation_batch import VocalSeparationBatchOperator
 from airflow_provider_vocalsep.operators.waiting import Wait
 from airflow_provider_vocalsep.triggers.events import validate_event
@@ -266,10 +270,7 @@ class VocalSeparationOperator(BaseOperator):
             parts.ledger.called_back(job.separation.identity, attempt_id, line)
 
     def _parts(self, context: Context) -> Parts:
-        if self.if_landed not in ("skip", "replace"):
-            raise TrackError(f"if_landed is 'skip' or 'replace', not {self.if_landed!r}.")
-        if self.on_lost_submit not in [policy.value for policy in OnLostSubmit]:
-            raise TrackError(f"on_lost_submit is 'adopt', 'resubmit' or 'fail', not {self.on_lost_submit!r}.")
+        check_choices(self.if_landed, self.on_lost_submit)
         return assemble(
             context,
             track=Track.parse(self.track),

@@ -22,9 +22,9 @@ from airflow_provider_vocalsep.jobs.report import BatchReport, RowState
 from airflow_provider_vocalsep.jobs.submitting import OnLostSubmit
 from airflow_provider_vocalsep.jobs.sweep import LINGER, Sweep
 from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
-from airflow_provider_vocalsep.operators.assembly import fail_or_retry
+from airflow_provider_vocalsep.operators.assembly import check_choices, fail_or_retry
 from airflow_provider_vocalsep.operators.batch_parts import BatchParts, read_chunk
-from airflow_provider_vocalsep.operators.waiting import poll_interval_of
+from airflow_provider_vocalsep.operators.waiting import number_or_none, poll_interval_of
 from airflow_provider_vocalsep.triggers.batch import BatchTrigger
 from airflow_provider_vocalsep.triggers.events import InvalidEventError
 
@@ -245,7 +245,7 @@ class VocalSeparationBatchOperator(BaseOperator):
         self.log.info(
             "%s. Report: %s", ", ".join(f"{n} {name}" for name, n in totals.items()), parts.report_uri
         )
-        if parts.out_of_credits(job):
+        if job.out_of_credits:
             raise AirflowFailException(
                 f"{totals['left']} tracks were left: {job.stopped} {totals['landed']} landed. Top the account up and clear "
                 f"this task; nothing is paid twice. Report: {parts.report_uri}"
@@ -259,10 +259,7 @@ class VocalSeparationBatchOperator(BaseOperator):
         return limit if limit >= 1 else limit * tracks
 
     def _parts(self, context: Context) -> BatchParts:
-        if self.if_landed not in ("skip", "replace"):
-            raise TrackError(f"if_landed is 'skip' or 'replace', not {self.if_landed!r}.")
-        if self.on_lost_submit not in [policy.value for policy in OnLostSubmit]:
-            raise TrackError(f"on_lost_submit is 'adopt', 'resubmit' or 'fail', not {self.on_lost_submit!r}.")
+        check_choices(self.if_landed, self.on_lost_submit)
         tracks = read_chunk(self.tracks, self.aws_conn_id) if isinstance(self.tracks, str) else self.tracks
         return BatchParts(
             context,
@@ -278,10 +275,9 @@ class VocalSeparationBatchOperator(BaseOperator):
         )
 
     def _job(self, parts: BatchParts, report: BatchReport) -> BatchJob:
-        credits = None if self.max_credits in (None, "", "None") else float(self.max_credits)
         return parts.job(
             report,
-            credits=credits,
+            credits=number_or_none(self.max_credits),
             replace=self.if_landed == "replace",
             on_lost_submit=OnLostSubmit(self.on_lost_submit),
             adoption_grace=float(self.adoption_grace),

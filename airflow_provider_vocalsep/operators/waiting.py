@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 _NOT_GIVEN = (None, "", "None")
 
 
+def number_or_none(value: float | str | None) -> float | None:
+    """Read a number that may be left out, also as a template renders it."""
+    return None if value in _NOT_GIVEN else float(value)
+
+
 def poll_interval_of(poll_interval: float | str | None, *, calls_back: bool) -> float:
     """
     Return the seconds between status reads of a track.
@@ -30,9 +35,9 @@ def poll_interval_of(poll_interval: float | str | None, *, calls_back: bool) -> 
     :param poll_interval: As the user gave it; ``None`` or nothing for the default.
     :param calls_back: The vendor calls back; reads are a safety net.
     """
-    if poll_interval in _NOT_GIVEN:
-        return SAFETY_POLL_INTERVAL if calls_back else DEFAULT_POLL_INTERVAL
-    return float(poll_interval)
+    given = number_or_none(poll_interval)
+    default = SAFETY_POLL_INTERVAL if calls_back else DEFAULT_POLL_INTERVAL
+    return default if given is None else given
 
 
 @dataclass(frozen=True)

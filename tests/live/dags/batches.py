@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.sdk import DAG, Param
-from killed import _arm
+from killed import Killed
 
 from airflow_provider_vocalsep.operators.vocal_separation import VocalSeparationBatchOperator
 
-if TYPE_CHECKING:
-    from airflow.sdk import Context
 
-
-class KilledBatchOperator(VocalSeparationBatchOperator):
-    """Dies at ``moment``, once."""
-
+class KilledBatchOperator(Killed, VocalSeparationBatchOperator):
     template_fields = (*VocalSeparationBatchOperator.template_fields, "moment")
 
     def __init__(self, *, moment: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.moment = moment
-
-    def execute(self, context: Context) -> Any:
-        self._arm_once(context)
-        return super().execute(context)
-
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None, **kwargs: Any) -> Any:
-        self._arm_once(context)
-        return super().execute_complete(context, event, **kwargs)
-
-    def _arm_once(self, context: Context) -> None:
-        if context["ti"].try_number == 1:
-            _arm(self.moment)
 
 
 with DAG(

@@ -62,14 +62,10 @@ def _arm(moment: str) -> None:
         _patch(Lander, "_write")
 
 
-class KilledOperator(VocalSeparationOperator):
-    """Dies at ``moment``, once."""
+class Killed:
+    """Makes an operator die at ``moment``, once."""
 
-    template_fields = (*VocalSeparationOperator.template_fields, "moment")
-
-    def __init__(self, *, moment: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.moment = moment
+    moment: str
 
     def execute(self, context: Context) -> Any:
         self._arm_once(context)
@@ -82,6 +78,14 @@ class KilledOperator(VocalSeparationOperator):
     def _arm_once(self, context: Context) -> None:
         if context["ti"].try_number == 1:
             _arm(self.moment)
+
+
+class KilledOperator(Killed, VocalSeparationOperator):
+    template_fields = (*VocalSeparationOperator.template_fields, "moment")
+
+    def __init__(self, *, moment: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.moment = moment
 
 
 with DAG(
