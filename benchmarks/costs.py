@@ -88,6 +88,7 @@ class Bench:
                 "chunk_size": chunk_size,
                 "destination": f"s3://stems/{name}",
                 "poll_interval": 5,
+                "conn_id": name,
             }
             before, began = self.stack.cpu_seconds(), time.monotonic()
             run_id = self.stack.airflow.api.trigger(dag_id, conf)

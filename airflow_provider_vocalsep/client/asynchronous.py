@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from airflow_provider_vocalsep.api import answers
-from airflow_provider_vocalsep.api.errors import AnswerLostError, VendorUnreachableError
+from airflow_provider_vocalsep.api.errors import AnswerLostError, VendorError, VendorUnreachableError
 from airflow_provider_vocalsep.api.requests import ApiRequest, read_request
 from airflow_provider_vocalsep.client.blocking import retry_after
+from airflow_provider_vocalsep.client.pace import read_gate
 from airflow_provider_vocalsep.client.settings import TIMEOUT, AccountSettings
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class AsyncVendorClient:
             trust_env=True,
         )
         self._places = asyncio.Semaphore(MAX_CONCURRENT_READS)
+        self._gate = read_gate(settings.base_url, settings.account, settings.read_rate)
 
     async def read_task(self, vendor_task_id: str) -> SeparationTask | None:
         """
@@ -48,7 +50,14 @@ class AsyncVendorClient:
         """
         # The place is taken before the request's clock starts: waiting in line is no time-out.
         async with self._places:
-            return await self._read(read_request(vendor_task_id))
+            await self._gate.wait_async()
+            try:
+                task = await self._read(read_request(vendor_task_id))
+            except VendorError as e:
+                self._gate.refused(e)
+                raise
+            self._gate.accepted()
+            return task
 
     async def close(self) -> None:
         """Close the connections that are kept open."""

@@ -25,6 +25,7 @@ from airflow_provider_vocalsep.api.requests import (
     read_request,
     submit_request,
 )
+from airflow_provider_vocalsep.client.pace import read_gate
 from airflow_provider_vocalsep.client.settings import TIMEOUT, AccountSettings
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class VendorClient:
     def __init__(self, settings: AccountSettings, session: requests.Session | None = None) -> None:
         self.settings = settings
         self.session = session or requests.Session()
+        self._read_gate = read_gate(settings.base_url, settings.account, settings.read_rate)
 
     def submit(
         self,
@@ -102,8 +104,7 @@ class VendorClient:
         :raises VendorError: the vendor refused.
         :raises VocalSepError: no readable answer came.
         """
-        request = read_request(vendor_task_id)
-        return self._read(lambda: self._parse(answers.parse_record, self._send(request)))
+        return self._read(lambda: self._read_once(vendor_task_id))
 
     def credits(self) -> float:
         """
@@ -117,6 +118,16 @@ class VendorClient:
     def close(self) -> None:
         """Close the connections that are kept open."""
         self.session.close()
+
+    def _read_once(self, vendor_task_id: str) -> SeparationTask | None:
+        self._read_gate.wait()
+        try:
+            task = self._parse(answers.parse_record, self._send(read_request(vendor_task_id)))
+        except VendorError as e:
+            self._read_gate.refused(e)
+            raise
+        self._read_gate.accepted()
+        return task
 
     @staticmethod
     def _read(call: Callable[[], T]) -> T:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from airflow_provider_vocalsep import __version__
 from airflow_provider_vocalsep.api.dialects import Dialect, get_dialect
 from airflow_provider_vocalsep.api.errors import VocalSepError
-from airflow_provider_vocalsep.client.pace import DEFAULT_SUBMIT_RATE, parse_rate
+from airflow_provider_vocalsep.client.pace import DEFAULT_READ_RATE, DEFAULT_SUBMIT_RATE, parse_rate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +44,7 @@ class AccountSettings:
     :param callback_base_url: Public address of Airflow's API server, without a slash at the end; ``None`` for polling alone.
     :param callback_secrets: What signs callback addresses; the first makes new ones, all are accepted.
     :param submit_rate: Submits that the vendor accepts in a window, as ``20/10s``; batches keep to it.
+    :param read_rate: Status reads that a process makes in a window at most, as ``500/10s``.
     :param webhook_hmac_key: Key of the vendor's own signature, when it has one.
     """
 
@@ -56,6 +57,7 @@ class AccountSettings:
     callback_base_url: str | None = None
     callback_secrets: tuple[str, ...] = field(default=(), repr=False)
     submit_rate: str = DEFAULT_SUBMIT_RATE
+    read_rate: str = DEFAULT_READ_RATE
     webhook_hmac_key: str | None = field(default=None, repr=False)
 
     @classmethod
@@ -93,7 +95,8 @@ class AccountSettings:
             allow_private_hosts=_flag(conn_id, "allow_private_hosts", extra.get("allow_private_hosts")),
             callback_base_url=_callback_base_url(conn_id, extra),
             callback_secrets=_callback_secrets(conn_id, extra),
-            submit_rate=_submit_rate(conn_id, extra.get("submit_rate")),
+            submit_rate=_rate(conn_id, "submit_rate", extra.get("submit_rate") or DEFAULT_SUBMIT_RATE),
+            read_rate=_rate(conn_id, "read_rate", extra.get("read_rate") or DEFAULT_READ_RATE),
             webhook_hmac_key=extra.get("webhook_hmac_key") or None,
         )
 
@@ -148,12 +151,12 @@ def _callback_secrets(conn_id: str, extra: Mapping[str, Any]) -> tuple[str, ...]
     return secrets
 
 
-def _submit_rate(conn_id: str, value: Any) -> str:
-    rate = str(value or DEFAULT_SUBMIT_RATE)
+def _rate(conn_id: str, name: str, value: Any) -> str:
+    rate = str(value)
     try:
         parse_rate(rate)
     except ValueError as e:
-        raise ConnectionSettingsError(f"Connection {conn_id!r}, field submit_rate: {e}.") from e
+        raise ConnectionSettingsError(f"Connection {conn_id!r}, field {name}: {e}.") from e
     return rate
 
 

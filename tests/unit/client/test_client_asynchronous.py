@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 
 import pytest
 
@@ -26,8 +27,8 @@ PENDING = {
 }
 
 
-def settings_of(base_url: str, key: str = "the-key") -> AccountSettings:
-    return AccountSettings(key, get_dialect("sunoapi"), base_url.rstrip("/"), "sunoapi")
+def settings_of(base_url: str, key: str = "the-key", read_rate: str = "10000/1s") -> AccountSettings:
+    return AccountSettings(key, get_dialect("sunoapi"), base_url.rstrip("/"), "sunoapi", read_rate=read_rate)
 
 
 async def read(base_url: str, vendor_task_id: str = "T1"):
@@ -92,6 +93,19 @@ class TestReadTask:
             await client.close()
         assert answers == [None] * 200
         assert 1 < most <= MAX_CONCURRENT_READS
+
+    async def test_spreads_reads_of_an_account_whichever_client_makes_them(self, httpserver):
+        httpserver.expect_request("/api/v1/vocal-removal/record-info").respond_with_json(
+            {"code": 200, "data": None}
+        )
+        clients = [
+            AsyncVendorClient(settings_of(httpserver.url_for(""), read_rate="20/1s")) for _ in range(2)
+        ]
+        began = time.monotonic()
+        await asyncio.gather(*(client.read_task("T") for client in clients for _ in range(5)))
+        assert time.monotonic() - began >= 0.45
+        for client in clients:
+            await client.close()
 
 
 @pytest.mark.asyncio

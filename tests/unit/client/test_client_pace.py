@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import heapq
 import random
 from collections import deque
@@ -7,7 +8,7 @@ from collections import deque
 import pytest
 
 from airflow_provider_vocalsep.api.errors import VendorError, Verdict
-from airflow_provider_vocalsep.client.pace import MAINTENANCE, Gate, Pace, parse_rate, submit_gate
+from airflow_provider_vocalsep.client.pace import MAINTENANCE, Gate, Pace, parse_rate, read_gate, submit_gate
 
 
 class Window:
@@ -115,6 +116,16 @@ class TestAGate:
         gate.refused(VendorError("no", verdict=Verdict.FATAL, code=401))
         assert gate.pace.spacing == before
 
+    def test_is_the_same_for_coroutines(self, gate, clock, monkeypatch):
+        async def sleep(seconds):
+            clock[0] += seconds
+
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        gate.wait()
+        gate.refused(VendorError("m", verdict=Verdict.WAIT, code=MAINTENANCE))
+        asyncio.run(gate.wait_async())
+        assert clock[0] >= 30
+
 
 def test_a_rate_is_read_and_a_wrong_one_refused():
     assert parse_rate("20/10s") == (20, 10.0)
@@ -127,3 +138,8 @@ def test_a_rate_is_read_and_a_wrong_one_refused():
 def test_threads_of_a_process_share_the_gate_of_an_account():
     assert submit_gate("https://a", "one", "20/10s") is submit_gate("https://a", "one", "20/10s")
     assert submit_gate("https://a", "one", "20/10s") is not submit_gate("https://a", "two", "20/10s")
+
+
+def test_submits_and_reads_of_an_account_have_gates_of_their_own():
+    assert read_gate("https://a", "one", "20/10s") is read_gate("https://a", "one", "20/10s")
+    assert read_gate("https://a", "one", "20/10s") is not submit_gate("https://a", "one", "20/10s")
