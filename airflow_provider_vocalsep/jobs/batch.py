@@ -181,7 +181,7 @@ class BatchJob:
         row.attempt_id, row.until, row.message = secured.attempt_id, None, None
         row.submits += secured.submitted_now
         if manifest is not None:
-            self._landed(row, manifest, before=True)
+            self._landed(row, manifest, before=not work.job.is_ours(manifest))
             return
         row.state = RowState.WAITING
         if not secured.submitted_now or self.heard(secured.attempt_id):

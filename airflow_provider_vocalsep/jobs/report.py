@@ -53,7 +53,7 @@ class TrackRow(BaseModel):
     :param submitted_at: When it was submitted.
     :param until: Until when a callback is awaited, in doubt.
     :param submits: Submissions that this batch paid for.
-    :param before: It had landed before this batch.
+    :param before: Somebody else had landed it before this batch.
     :param code: The vendor's code of a failure.
     :param message: What went wrong.
     :param final: A retry would meet the same failure.

@@ -11,7 +11,7 @@ from airflow_provider_vocalsep.api.codes import classify_task
 from airflow_provider_vocalsep.api.errors import SeparationFailedError, Verdict, VocalSepError
 from airflow_provider_vocalsep.api.requests import PLACEHOLDER_CALLBACK_URL
 from airflow_provider_vocalsep.landing.land import read_manifest, verify_landed
-from airflow_provider_vocalsep.ledger import Identity, Landing, Outcome
+from airflow_provider_vocalsep.ledger import Asker, Identity, Landing, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.landing.keys import Place
     from airflow_provider_vocalsep.landing.land import Lander
     from airflow_provider_vocalsep.landing.manifest import Manifest
-    from airflow_provider_vocalsep.ledger import Asker, Event, Ledger
+    from airflow_provider_vocalsep.ledger import Event, Ledger
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +157,10 @@ class SeparationJob:
         )
         self.ledger.landed(self.separation.identity, manifest.uri, landing, self.asked_by)
         return manifest
+
+    def is_ours(self, manifest: Manifest) -> bool:
+        """Tell whether the task instance that asks is the one that landed it, in this try or an earlier one."""
+        return Asker.model_validate(manifest.asked_by).instance == self.asked_by.instance
 
     def still_landed(self, s3_client: S3Client, place: Place) -> Manifest | None:
         """

@@ -23,6 +23,7 @@ from airflow_provider_vocalsep.jobs.submitting import OnLostSubmit, Secured, Sub
 from airflow_provider_vocalsep.jobs.waiting import WaitGivenUpError, wait_here
 from airflow_provider_vocalsep.landing.land import check_destination
 from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
+from airflow_provider_vocalsep.operators.announcing import announce
 from airflow_provider_vocalsep.operators.assembly import (
     LandingParts,
     Parts,
@@ -67,6 +68,9 @@ class VocalSeparationOperator(BaseOperator):
 
     Errors that a retry can mend raise as they are and are retried by Airflow; wrong arguments, a wrong key and
     an empty balance fail at once. Either way the message says what happens next.
+
+    With ``outlets``, the asset event's ``extra`` is the manifest's summary, ``destination``, and ``new`` (1 if this task
+    landed the track, 0 if it had landed before); an ``AssetAlias`` gets an event for the destination if it is new.
 
     :param track: The track: a mapping with ``key`` and either ``task_id`` and ``audio_id`` of a generated track or
         ``audio_url`` of an own file (``https://``, or ``s3://`` which is presigned for the vendor; at most 20 MB).
@@ -222,7 +226,7 @@ class VocalSeparationOperator(BaseOperator):
         if parts.landing and secured.landed and self.if_landed == "skip":
             manifest = job.still_landed(parts.landing.s3_client, parts.landing.place)
             if manifest is not None:
-                return self._landed(context, parts.landing, manifest)
+                return self._landed(context, parts.landing, job, manifest)
         if not self.wait_for_completion:
             return {"vendor_task_id": secured.vendor_task_id, "status": "SUBMITTED", "stems": {}}
         if not secured.submitted_now or remembered(context, secured.attempt_id):
@@ -340,10 +344,14 @@ class VocalSeparationOperator(BaseOperator):
             return outcome_of(task)
         landing = parts.landing
         manifest = job.land(task, landing.lander, landing.place, replace=self.if_landed == "replace")
-        return self._landed(parts.context, landing, manifest)
+        return self._landed(parts.context, landing, job, manifest)
 
-    def _landed(self, context: Context, landing: LandingParts, manifest: Manifest) -> dict[str, Any]:
+    def _landed(
+        self, context: Context, landing: LandingParts, job: SeparationJob, manifest: Manifest
+    ) -> dict[str, Any]:
         link = stems_url(landing.s3_client, landing.place.bucket, landing.place.prefix)
         context["ti"].xcom_push(key=StemsLink.key, value=link)
         self.log.info("%d stems of track %r are at %s", len(manifest.stems), self.label, manifest.uri)
-        return manifest.summary()
+        summary, new = manifest.summary(), int(job.is_ours(manifest))
+        announce(self.outlets, context, landing.place.destination, new=new, extra=summary)
+        return summary

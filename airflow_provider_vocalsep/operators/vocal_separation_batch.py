@@ -22,6 +22,7 @@ from airflow_provider_vocalsep.jobs.report import BatchReport, RowState
 from airflow_provider_vocalsep.jobs.submitting import OnLostSubmit
 from airflow_provider_vocalsep.jobs.sweep import LINGER, Sweep
 from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
+from airflow_provider_vocalsep.operators.announcing import announce
 from airflow_provider_vocalsep.operators.assembly import check_choices, fail_or_retry
 from airflow_provider_vocalsep.operators.batch_parts import BatchParts, read_chunk
 from airflow_provider_vocalsep.operators.waiting import number_or_none, poll_interval_of
@@ -52,6 +53,9 @@ class VocalSeparationBatchOperator(BaseOperator):
 
     A track that fails does not stop the others. What became of each is in the run report, JSON Lines under
     ``{destination}/_vocalsep/runs/{dag}/{run}/{task}/{map index}.jsonl``.
+
+    With ``outlets``, the asset event's ``extra`` holds ``destination``, ``separation_type``, ``new`` (tracks that this task
+    landed), the counts and the ``report``; an ``AssetAlias`` gets an event for the destination if anything new landed.
 
     :param tracks: A list of tracks, as ``VocalSeparationOperator`` takes them, or the address of a chunk file that
         :class:`~airflow_provider_vocalsep.operators.catalogue.PlanCatalogueOperator` wrote. (templated)
@@ -252,6 +256,10 @@ class VocalSeparationBatchOperator(BaseOperator):
             )
         if too_many:
             raise _failure(report, parts.report_uri, retried=retried)
+        extra = {"separation_type": parts.separation_type.value, "report": parts.report_uri, **totals}
+        announce(
+            self.outlets, context, self.destination, new=totals["landed"] - totals["before"], extra=extra
+        )
         return {**totals, "report": parts.report_uri}
 
     def _may_fail(self, tracks: int) -> float:

@@ -41,10 +41,10 @@ class Batch:
         self.tries = 0
         self.max_tries = 1
 
-    def run(self, what, **arguments):
+    def run(self, what, *, run_id="run", **arguments):
         self.tries += 1
         ti = SimpleNamespace(
-            dag_id="dag", run_id="run", task_id="separate", map_index=3, try_number=self.tries,
+            dag_id="dag", run_id=run_id, task_id="separate", map_index=3, try_number=self.tries,
             max_tries=self.max_tries, xcom_push=lambda key, value: None,
         )  # fmt: skip
         quick = {"deferrable": False, "poll_interval": 0.1, "linger": 0.2, "timeout": 60}
@@ -112,8 +112,10 @@ class TestABatch:
         batch.run(tracks(10))
         told = batch.run(tracks(14))
 
-        assert (told["landed"], told["before"], told["submits"]) == (14, 10, 4)
+        assert (told["landed"], told["before"], told["submits"]) == (14, 0, 4)
         assert batch.charges == 14
+        told = batch.run(tracks(14), run_id="another")
+        assert (told["landed"], told["before"], told["submits"]) == (14, 14, 0)
 
     def test_of_nothing_is_nothing(self, batch):
         assert batch.run([])["tracks"] == 0
@@ -159,7 +161,7 @@ class TestFailures:
         batch.vendor.clear_faults()
         told = batch.run(tracks(8))
 
-        assert (told["landed"], told["before"], told["submits"], batch.charges) == (8, 7, 1, 9)
+        assert (told["landed"], told["before"], told["submits"], batch.charges) == (8, 0, 1, 9)
 
     def test_that_pass_are_submitted_anew_within_the_batch(self, batch):
         batch.fault("task", "fail", tracks(2)[1]["audio_id"], code=500, times=1)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from airflow_provider_vocalsep.demo.processes import wait_until
 from airflow_provider_vocalsep.demo.report import Books, catalogue_file, landed_manifests
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
 
@@ -54,6 +57,40 @@ class TestACatalogue:
         only_new = run_dag("separate_large_catalogue", {**conf, "only_new": True})
         assert only_new.xcom("plan") == []
         assert cost().submits == 4
+
+    def test_is_announced_to_dags_that_are_scheduled_by_its_stems_once(
+        self, run_dag, airflow, s3, bucket, prefix, destination, songs
+    ):
+        s3.put_object(Bucket=bucket, Key=f"{prefix}/catalogue.csv", Body=catalogue_file(songs))
+        conf = {
+            "catalogue": f"{destination}/catalogue.csv",
+            "destination": destination,
+            "chunk_size": 2,
+            "poll_interval": 1,
+        }
+        airflow.wait_for_dags(["index_stems"])
+
+        def announced(run):
+            found = airflow.api.request("GET", "assets/events", params={"source_run_id": run.run_id})
+            return sorted(event["extra"]["new"] for event in found["asset_events"])
+
+        def index():
+            pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/_index/")
+            keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+            texts = [s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode() for key in keys]
+            return [json.loads(line) for text in texts for line in text.splitlines()]
+
+        first = run_dag("separate_large_catalogue", conf)
+        # Airflow 3.3.2 answers 500 about an event whose DAG run has not started yet, so the index is waited for first.
+        wait_until(lambda: len(index()) >= 6, what="the index", timeout=120)
+        assert announced(first) == [1, 2]
+        assert {(line["track"], line["name"]) for line in index()} == {
+            (song["key"], stem) for song in songs for stem in ("vocals", "instrumental")
+        }
+        assert all(len(line["sha256"]) == 64 and line["uri"].startswith(destination) for line in index())
+
+        assert announced(run_dag("separate_large_catalogue", conf)) == []
+        assert len(index()) == 6
 
 
 class TestWithCallbacks:

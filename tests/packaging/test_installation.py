@@ -22,7 +22,7 @@ NAME = f"airflow_provider_vocalsep-{__version__}"
 #: Airflow's versions beside which we are installed, and the constraints that make it repeatable.
 AIRFLOWS = {"3.3.2": ".ci/constraints.txt", "3.1.8": ".ci/constraints-airflow-3.1.txt"}
 
-OUR_DAGS = ["separate_catalogue", "separate_large_catalogue", "separate_track"]
+OUR_DAGS = ["index_stems", "separate_catalogue", "separate_large_catalogue", "separate_track"]
 
 
 def run(*command: str | Path, **variables: str) -> str:
