@@ -45,8 +45,8 @@ fuzz: $(VENV)/.dev ## fuzz the callback receiver for a minute (Linux, CPython 3.
 bench-callbacks: $(VENV)/.dev ## measure callbacks: 15 minutes; needs PostgreSQL (apt-get install postgresql)
 	@$(BIN)/python benchmarks/callbacks.py $(ARGS)
 
-bench: $(VENV)/.dev ## measure what a track costs beside a chain of general operators (needs PostgreSQL)
-	@$(BIN)/python benchmarks/costs.py $(ARGS)
+bench: $(VENV)/.dev ## measure what a track costs, beside a chain of general operators: half an hour; needs PostgreSQL
+	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
 chaos: $(VENV)/.dev ## kill workers and the triggerer while a catalogue is separated (needs PostgreSQL)
 	@$(BIN)/python benchmarks/chaos.py $(ARGS)
