@@ -6,14 +6,16 @@ import secrets
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from rich.console import Console
 from stack import Stack, settled
 
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection, sandbox_service
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 console = Console()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from types import SimpleNamespace
 
@@ -162,6 +163,30 @@ class TestFailures:
         told = batch.run(tracks(8))
 
         assert (told["landed"], told["before"], told["submits"], batch.charges) == (8, 0, 1, 9)
+
+    def test_of_a_twentieth_for_good_and_a_twentieth_once_end_as_max_failed_says(self, batch):
+        catalogue = tracks(100)
+        for n in (3, 23, 43, 63, 83):
+            batch.fault("task", "fail", catalogue[n]["audio_id"], code=451, message="no audio there")
+        for n in (11, 31, 51):
+            batch.fault("task", "fail", catalogue[n]["audio_id"], code=500, times=1)
+        for n in (71, 91):
+            batch.fault("submit", "code", catalogue[n]["audio_id"], code=400, message="audio unusable")
+
+        with pytest.raises(AirflowFailException, match=r"7 of 100 tracks failed") as failed:
+            batch.run(catalogue, max_failed=0.05)
+        uri = re.search(r"Report: (s3://\S+)", str(failed.value))[1]
+        head, rows = batch.report(uri)
+        assert (head["landed"], head["failed"]) == (93, 7)
+        messages = {key: row["message"] for key, row in rows.items() if row["state"] == "failed"}
+        assert list(messages) == [f"track-{n}" for n in (3, 23, 43, 63, 71, 83, 91)]
+        assert all("no audio there" in messages[f"track-{n}"] for n in (3, 23, 43, 63, 83))
+        assert all("audio unusable" in messages[f"track-{n}"] for n in (71, 91))
+        assert batch.charges == 98 + 3
+
+        batch.vendor.clear_faults()
+        told = batch.run(catalogue, max_failed=0.05)
+        assert (told["landed"], told["submits"], batch.charges) == (100, 7, 101 + 7)
 
     def test_that_pass_are_submitted_anew_within_the_batch(self, batch):
         batch.fault("task", "fail", tracks(2)[1]["audio_id"], code=500, times=1)
