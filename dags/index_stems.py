@@ -1,8 +1,9 @@
 """
 Index the stems that have landed: one line a stem, for whatever trains on them, plays them or checks them.
 
-Runs by itself when a catalogue's DAG has landed something: those announce it by the asset alias ``separated_stems``. Writes
-``{destination}/_index/{run}.jsonl``; ``duckdb -c "FROM 's3://stems/catalogue/_index/*.jsonl'"`` reads all of them.
+Runs by itself when a catalogue's DAG has landed something: those announce it by the asset ``separated_stems``. Writes
+``{destination}/_index/{DAG run}.{map index}.jsonl`` of the task that landed them, so an event that comes twice changes nothing;
+``duckdb -c "FROM 's3://stems/catalogue/_index/*.jsonl'"`` reads all of them.
 
 Needs the connection ``aws_default`` (the object storage).
 """
@@ -13,13 +14,13 @@ import json
 from typing import Any
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-from airflow.sdk import DAG, AssetAlias, task
+from airflow.sdk import DAG, Asset, task
 
 from airflow_provider_vocalsep.jobs.report import BatchReport
 from airflow_provider_vocalsep.landing.keys import safe_key
 from airflow_provider_vocalsep.landing.manifest import Manifest
 
-STEMS = AssetAlias("separated_stems")
+STEMS = Asset("separated_stems")
 
 
 def read(uri: str) -> str:
@@ -29,7 +30,9 @@ def read(uri: str) -> str:
 
 
 def manifests(landed: dict[str, Any]) -> list[str]:
-    """Return the manifests that an event is about: that of a track, or those that a batch's report names."""
+    """Return the manifests of what an event says is new: that of a track, or those that a batch's report names."""
+    if not landed["new"]:
+        return []
     if "manifest" in landed:
         return [landed["manifest"]]
     report = BatchReport.from_jsonl(read(landed["report"]).encode(), where=landed["report"])
@@ -46,22 +49,20 @@ with DAG(
 ) as dag:
 
     @task
-    def index(run_id: str, triggering_asset_events: Any) -> dict[str, int]:
-        """Write one file for each destination; return its number of stems."""
-        lines: dict[str, list[str]] = {}
-        for events in triggering_asset_events.values():
-            for event in events:
-                for uri in manifests(event.extra):
-                    manifest = Manifest.from_json(read(uri), where=uri)
-                    lines.setdefault(event.extra["destination"], []).extend(
-                        json.dumps({"track": manifest.track["key"], **stem.model_dump(mode="json")})
-                        for stem in manifest.stems
-                    )
-        for destination, found in lines.items():
-            bucket, prefix = S3Hook.parse_s3_url(destination + "/_index")
-            S3Hook().load_string(
-                "\n".join(found) + "\n", f"{prefix}/{safe_key(run_id)}.jsonl", bucket, replace=True
-            )
-        return {destination: len(found) for destination, found in lines.items()}
+    def index(triggering_asset_events: Any) -> dict[str, int]:
+        """Write a file for each event that something new landed; return each one's number of stems."""
+        written = {}
+        for event in (event for events in triggering_asset_events.values() for event in events):
+            lines = [
+                json.dumps({"track": manifest.track["key"], **stem.model_dump(mode="json")}) + "\n"
+                for manifest in (Manifest.from_json(read(uri), where=uri) for uri in manifests(event.extra))
+                for stem in manifest.stems
+            ]
+            if lines:
+                name = f"{safe_key(event.source_run_id)}.{max(event.source_map_index, 0)}.jsonl"
+                bucket, key = S3Hook.parse_s3_url(f"{event.extra['destination']}/_index/{name}")
+                S3Hook().load_string("".join(lines), key, bucket, replace=True)
+                written[name] = len(lines)
+        return written
 
     index()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, AssetAlias, Param, task
+from airflow.sdk import DAG, Asset, Param, task
 
 from airflow_provider_vocalsep.operators.vocal_separation import VocalSeparationOperator
 
@@ -55,7 +55,7 @@ with DAG(
     VocalSeparationOperator.partial(
         task_id="separate",
         map_index_template="{{ task.label }}",
-        outlets=[AssetAlias("separated_stems")],
+        outlets=[Asset("separated_stems")],
         separation_type="{{ params.separation_type }}",
         destination="{{ params.destination }}",
         poll_interval="{{ params.poll_interval }}",

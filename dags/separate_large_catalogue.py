@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, AssetAlias, Param
+from airflow.sdk import DAG, Asset, Param
 
 from airflow_provider_vocalsep.operators.catalogue import PlanCatalogueOperator
 from airflow_provider_vocalsep.operators.vocal_separation import VocalSeparationBatchOperator
@@ -63,7 +63,7 @@ with DAG(
     VocalSeparationBatchOperator.partial(
         task_id="separate",
         map_index_template="{{ task.label }}",
-        outlets=[AssetAlias("separated_stems")],
+        outlets=[Asset("separated_stems")],
         destination="{{ params.destination }}",
         separation_type="{{ params.separation_type }}",
         max_failed="{{ params.max_failed }}",
