@@ -13,7 +13,7 @@ CODE := airflow_provider_vocalsep dags tests $(wildcard benchmarks)
 export UV_SYSTEM_CERTS ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint types format fuzz bench bench-callbacks chaos build constraints clean
+.PHONY: help demo test unit lint types format fuzz bench bench-growth bench-callbacks chaos build constraints clean
 
 help: ## show this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 27
@@ -47,6 +47,9 @@ bench-callbacks: $(VENV)/.dev ## measure callbacks: 15 minutes; needs PostgreSQL
 
 bench: $(VENV)/.dev ## measure what a track costs, beside a chain of general operators: half an hour; needs PostgreSQL
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
+
+bench-growth: $(VENV)/.dev ## add a catalogue of 100,000 tracks to what `make bench` measured: an hour and a half
+	@$(BIN)/python benchmarks/bench.py --growth-only --sizes 100000 $(ARGS)
 
 chaos: $(VENV)/.dev ## kill workers and the triggerer while a catalogue is separated (needs PostgreSQL)
 	@$(BIN)/python benchmarks/chaos.py $(ARGS)
