@@ -22,7 +22,7 @@ from airflow.models.trigger import Trigger
 from airflow.triggers.base import TriggerEvent
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState, TaskInstanceState
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import joinedload
 
 from airflow_provider_vocalsep.callbacks.memory import BATCH_KEY, heard_by_attempt, memory_key, remember
@@ -113,6 +113,10 @@ def resume_later(delivery: Delivery, now: datetime | None = None) -> bool:
 
 
 def _locked(session: Session, claims: CallbackClaims) -> TaskInstance | None:
+    if session.get_bind().dialect.name == "sqlite":
+        # SQLite knows no FOR UPDATE, and Python's driver begins no transaction to read: two deliveries to one batch would
+        # both read what is remembered, and the second would write over the first.
+        session.execute(text("BEGIN IMMEDIATE"))
     return session.scalar(
         select(TaskInstance)
         .where(

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from urllib.parse import quote
 
 import pytest
+import requests
 
+from airflow_provider_vocalsep.callbacks.memory import BATCH_KEY
+from airflow_provider_vocalsep.callbacks.token import CallbackClaims, mint
 from airflow_provider_vocalsep.demo.airflow_api import AirflowApiError
 from airflow_provider_vocalsep.demo.processes import wait_until
 from airflow_provider_vocalsep.demo.report import Books, catalogue_file, landed_manifests
@@ -130,6 +136,25 @@ class TestWithCallbacks:
         assert self.audit(run) == ["vocalsep_callback_remembered"] * 2 + ["vocalsep_callback_resumed"]
         assert cost().submits == 3
         assert [task["polls"] for task in sandbox.books()["tasks"][-3:]] == [1, 1, 1]
+
+    def test_callbacks_of_the_same_moment_are_all_remembered(self, separate, airflow):
+        run = separate()
+        who = ("vocalsep_callbacks", "batches", run.run_id, "separate", -1)
+        attempts = [f"attempt {n}" for n in range(24)]
+        expires = int(time.time()) + 600
+
+        def call_back(attempt):
+            token = mint(CallbackClaims(*who, attempt, expires, batch=True), SECRET)
+            body = {"code": 200, "msg": "done", "data": {"task_id": f"task of {attempt}"}}
+            return requests.post(
+                f"{airflow.url}/vocalsep/callback/{token}", json=body, timeout=30
+            ).status_code
+
+        with ThreadPoolExecutor(len(attempts)) as pool:
+            assert set(pool.map(call_back, attempts)) == {200}
+        store = f"dags/batches/dagRuns/{quote(run.run_id)}/taskInstances/separate/state-store/{BATCH_KEY}"
+        remembered = airflow.api.request("GET", store)["value"]
+        assert remembered.keys() >= set(attempts)
 
     @pytest.mark.parametrize(
         "moment", ["after the vendor accepted", "after the answer was recorded", "in the middle of landing"]
