@@ -1,9 +1,10 @@
 """
 Index the stems that have landed: one line a stem, for whatever trains on them, plays them or checks them.
 
-Runs by itself when a catalogue's DAG has landed something: those announce it by the asset ``separated_stems``. Writes
-``{destination}/_index/{DAG run}.{map index}.jsonl`` of the task that landed them, so an event that comes twice changes nothing;
-``duckdb -c "FROM 's3://stems/catalogue/_index/*.jsonl'"`` reads all of them.
+Runs by itself when a catalogue's DAG has landed something: those announce it by the asset ``separated_stems``. An event only
+says that there is something to do, since Airflow may hand it over twice, or together with the next one. What is to do is found
+in the bucket: run reports that are newer than their part of the index, ``{destination}/_index/``.
+``duckdb -c "FROM 's3://stems/catalogue/_index/**/*.jsonl'"`` reads all of it.
 
 Needs the connection ``aws_default`` (the object storage).
 """
@@ -11,16 +12,22 @@ Needs the connection ``aws_default`` (the object storage).
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import DAG, Asset, task
 
 from airflow_provider_vocalsep.jobs.report import BatchReport
-from airflow_provider_vocalsep.landing.keys import safe_key
 from airflow_provider_vocalsep.landing.manifest import Manifest
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
 STEMS = Asset("separated_stems")
+
+#: A run report: ``{destination}/_vocalsep/runs/{dag}/{run}/{task}/{map index}.jsonl``.
+REPORT = re.compile(r".*/\d{5,}\.jsonl")
 
 
 def read(uri: str) -> str:
@@ -29,14 +36,24 @@ def read(uri: str) -> str:
     return S3Hook().read_key(key, bucket)
 
 
-def manifests(landed: dict[str, Any]) -> list[str]:
-    """Return the manifests of what an event says is new: that of a track, or those that a batch's report names."""
-    if not landed["new"]:
-        return []
-    if "manifest" in landed:
-        return [landed["manifest"]]
-    report = BatchReport.from_jsonl(read(landed["report"]).encode(), where=landed["report"])
-    return [row.manifest for row in report.rows.values() if row.manifest and not row.before]
+def under(folder: str) -> dict[str, datetime]:
+    """Return when each object of a folder was written, by its path in there."""
+    bucket, prefix = S3Hook.parse_s3_url(folder)
+    found = S3Hook().get_file_metadata(prefix, bucket)
+    return {item["Key"].removeprefix(prefix): item["LastModified"] for item in found}
+
+
+def write_part(path: str, manifests: list[str]) -> int:
+    """Write a part of the index: a line for each stem of some tracks."""
+    found = [Manifest.from_json(read(uri), where=uri) for uri in manifests]
+    lines = [
+        json.dumps({"track": manifest.track["key"], **stem.model_dump(mode="json")}) + "\n"
+        for manifest in found
+        for stem in manifest.stems
+    ]
+    bucket, key = S3Hook.parse_s3_url(path)
+    S3Hook().load_string("".join(lines), key, bucket, replace=True)
+    return len(lines)
 
 
 with DAG(
@@ -50,19 +67,22 @@ with DAG(
 
     @task
     def index(triggering_asset_events: Any) -> dict[str, int]:
-        """Write a file for each event that something new landed; return each one's number of stems."""
+        """Bring the index up to date; return how many stems each part that was written has."""
         written = {}
-        for event in (event for events in triggering_asset_events.values() for event in events):
-            lines = [
-                json.dumps({"track": manifest.track["key"], **stem.model_dump(mode="json")}) + "\n"
-                for manifest in (Manifest.from_json(read(uri), where=uri) for uri in manifests(event.extra))
-                for stem in manifest.stems
-            ]
-            if lines:
-                name = f"{safe_key(event.source_run_id)}.{max(event.source_map_index, 0)}.jsonl"
-                bucket, key = S3Hook.parse_s3_url(f"{event.extra['destination']}/_index/{name}")
-                S3Hook().load_string("".join(lines), key, bucket, replace=True)
-                written[name] = len(lines)
+        landed = [event.extra for events in triggering_asset_events.values() for event in events]
+        for destination in {extra["destination"] for extra in landed}:
+            runs, parts = f"{destination}/_vocalsep/runs/", f"{destination}/_index/"
+            done = under(parts)
+            for path, changed in under(runs).items():
+                if REPORT.fullmatch(path) and (path not in done or done[path] <= changed):
+                    report = BatchReport.from_jsonl(read(runs + path).encode(), where=runs + path)
+                    new = [row.manifest for row in report.rows.values() if row.manifest and not row.before]
+                    written[parts + path] = write_part(parts + path, new)
+        for extra in landed:
+            if "manifest" in extra:
+                track = extra["manifest"].removeprefix(extra["destination"]).removesuffix("/manifest.json")
+                part = f"{extra['destination']}/_index/tracks{track}.jsonl"
+                written[part] = write_part(part, [extra["manifest"]])
         return written
 
     index()
