@@ -80,14 +80,11 @@ def reads(tracks: int) -> dict[str, float]:
     return found
 
 
-def growth(sizes: list[int]) -> dict[int, Cost]:
-    """Measure catalogues of several sizes; the vendor takes a minute, so that thousands of tracks wait at a time."""
-    found = {}
-    for size in sizes:
-        with catalogues("batch") as bench:
-            bench.run("batch", 200)  # whatever an Airflow does once
-            found[size], _ = bench.run("batch", size, task_seconds=60, poll_interval=30)
-    return found
+def growth(tracks: int) -> Cost:
+    """Measure a catalogue; the vendor takes a minute, so that thousands of tracks wait at a time."""
+    with catalogues("batch") as bench:
+        bench.run("batch", 200)  # whatever an Airflow does once
+        return bench.run("batch", tracks, task_seconds=60, poll_interval=30)[0]
 
 
 def landing() -> dict[str, float]:
@@ -131,18 +128,24 @@ def main(peer: int, single: int, batch: int, window: int, sizes: str, growth_onl
     report: dict[str, Any] = {"growth_cpu_seconds_per_track": dict.fromkeys(SIZES), "runs": {}}
     if growth_only and path.exists():
         report = json.loads(path.read_text())
-    runs = {} if growth_only else costs(peer, single, batch)
+    runs = {}
+
+    def keep(**found: Any) -> None:
+        """Write what is known so far: an hour's figures are not lost by what comes after them."""
+        report.update(found)
+        report["runs"] |= {name: asdict(cost) for name, cost in runs.items()}
+        path.write_text(json.dumps(report, indent=2) + "\n")
+
     if not growth_only:
-        report |= share({name: cost.cpu_per_track for name, cost in runs.items()})
-        report["submit_window_share"] = window_share(window)
-        report["status_reads_per_track"] = reads(200)
-        report["landing"] = landing()
-    for size, cost in growth([int(size) for size in sizes.split(",")]).items():
-        runs[f"growth {size}"] = cost
+        runs = costs(peer, single, batch)
+        keep(**share({name: cost.cpu_per_track for name, cost in runs.items()}))
+        keep(submit_window_share=window_share(window))
+        keep(status_reads_per_track=reads(200))
+        keep(landing=landing())
+    for size in map(int, sizes.split(",")):
+        runs[f"growth {size}"] = cost = growth(size)
         report["growth_cpu_seconds_per_track"][str(size)] = cost.cpu_per_track
-        report["trigger_memory_kib_per_waiting_track"] = round(cost.triggerer_mib * KIBIBYTE / size, 2)
-    report["runs"] |= {name: asdict(cost) for name, cost in runs.items()}
-    path.write_text(json.dumps(report, indent=2) + "\n")
+        keep(trigger_memory_kib_per_waiting_track=round(cost.triggerer_mib * KIBIBYTE / size, 2))
     show(runs, report)
 
 

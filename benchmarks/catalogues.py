@@ -142,8 +142,10 @@ class Catalogues:
             wall = time.monotonic() - began
             cpu = self.stack.cpu_seconds() - before
             books = sandbox.books()
-        if state != "success":
-            raise SystemExit(f"{name} ended as {state}: nothing is measured.")
+            if state != "success":
+                raise SystemExit(
+                    f"{name} ended as {state}: nothing is measured.\n{self._failures(dag_id, run_id)}"
+                )
         held, starts = self.stack.ask(
             "SELECT sum(extract(epoch FROM l2.dttm - l1.dttm)), count(*) FROM log l1 JOIN LATERAL ("
             " SELECT min(dttm) AS dttm FROM log WHERE run_id = l1.run_id AND task_id = l1.task_id AND map_index ="
@@ -164,6 +166,17 @@ class Catalogues:
         )
         console.print(f"{dag_id}, {tracks} tracks: {wall:.0f} s, {cost.cpu_per_track} CPU s each")
         return cost, books
+
+    def _failures(self, dag_id: str, run_id: str) -> str:
+        """Return the ends of the logs of what failed."""
+        api, found = self.stack.airflow.api, []
+        for ti in api.task_instances(dag_id, run_id):
+            if ti["state"] == "failed":
+                lines = api.log(
+                    dag_id, run_id, ti["task_id"], try_number=ti["try_number"], map_index=ti["map_index"]
+                ).splitlines()
+                found += [f"{ti['task_id']}[{ti['map_index']}], try {ti['try_number']}:", *lines[-40:]]
+        return "\n".join(found)
 
     def window_share(self, tracks: int, batches: int) -> float:
         """Return the share of the vendor's window that so many batches at once use."""
