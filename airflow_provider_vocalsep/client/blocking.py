@@ -26,6 +26,7 @@ from airflow_provider_vocalsep.api.requests import (
     submit_request,
 )
 from airflow_provider_vocalsep.client.pace import read_gate
+from airflow_provider_vocalsep.client.session import new_session
 from airflow_provider_vocalsep.client.settings import TIMEOUT, AccountSettings
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class VendorClient:
 
     def __init__(self, settings: AccountSettings, session: requests.Session | None = None) -> None:
         self.settings = settings
-        self.session = session or requests.Session()
+        self.session = session or new_session()
         self._read_gate = read_gate(settings.base_url, settings.account, settings.read_rate)
 
     def submit(

@@ -61,7 +61,11 @@ class OnLostSubmit(str, Enum):
 
 
 class LostSubmitError(VocalSepError):
-    """A submit may have been paid and its vendor task id is not known."""
+    """A submit may have been paid and its vendor task id is not known; nothing goes on without a person."""
+
+
+class ResubmitDueError(VocalSepError):
+    """A submit may have been paid and its vendor task id is not known; a retry submits anew, as ``resubmit`` asks."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,7 @@ class Submitter:
 
         :raises CallbackAwaited: a submit may have been paid; the vendor is to call back and say which task it made.
         :raises LostSubmitError: a submit may have been paid; ``on_lost_submit`` forbids another.
+        :raises ResubmitDueError: a submit may have been paid just now; called again, this submits anew.
         :raises VocalSepError: nothing was paid.
         """
         intent = Intent(
@@ -240,9 +245,7 @@ class Submitter:
                 return Secured(
                     adopted.vendor_task_id, adopted.submitted_at, attempt_id=attempt_id, calls_back=True
                 )
-            raise LostSubmitError(
-                f"Track {self.separation.track.key!r}: {e} {_WAY_OUT} Ledger entry: {self.ledger.where(self.separation.identity)}"
-            ) from e
+            raise self._lost(e) from e
         except (VendorError, VendorUnreachableError) as e:
             e.args = (f"Track {self.separation.track.key!r} was not submitted. {e}",)
             self._record_refusal(attempt_id, e)
@@ -260,6 +263,16 @@ class Submitter:
             attempt_id=attempt_id,
             calls_back=self.line is not None,
         )
+
+    def _lost(self, error: SubmitOutcomeUnknownError) -> VocalSepError:
+        what = f"Track {self.separation.track.key!r}: {error}"
+        where = f"Ledger entry: {self.ledger.where(self.separation.identity)}"
+        if self.on_lost_submit is OnLostSubmit.RESUBMIT:
+            # Not here and now: a vendor whose answers are all lost would be paid for ever. Airflow's retries have an end.
+            return ResubmitDueError(
+                f"{what} A retry submits it anew, as on_lost_submit='resubmit' asks. {where}"
+            )
+        return LostSubmitError(f"{what} {_WAY_OUT} {where}")
 
     def _send(self, attempt_id: str) -> str:
         """Submit; turned away for rate or maintenance, submit once more after a while, with the claim renewed."""

@@ -42,6 +42,11 @@ _FINAL = (
 )
 
 
+#: Connections to the bucket that are kept: a batch's eight tracks read their ledger entries while eight stems and eight parts
+#: move. botocore keeps ten, and warns of each one more.
+_S3_CONNECTIONS = 32
+
+
 def is_final(error: BaseException) -> bool:
     """Tell whether a retry would meet the same error again."""
     if isinstance(error, VendorError):
@@ -99,10 +104,11 @@ def s3_client_of(aws_conn_id: str | None) -> S3Client:
     from botocore.config import Config
 
     hook = AwsBaseHook(aws_conn_id=aws_conn_id, client_type="s3")
+    ours = Config(user_agent_extra=USER_AGENT, max_pool_connections=_S3_CONNECTIONS)
     return hook.get_session(region_name=hook.region_name).client(
         "s3",
         endpoint_url=hook.conn_config.get_service_endpoint_url("s3"),
-        config=hook.config.merge(Config(user_agent_extra=USER_AGENT)),
+        config=ours.merge(hook.config),
         verify=hook.verify,
     )
 

@@ -93,8 +93,8 @@ class VocalSeparationOperator(BaseOperator):
         and writes them again, from the task that is paid for. (templated)
     :param on_lost_submit: What to do about a submit whose answer was lost, so that it may or may not have been
         paid. With callbacks its vendor task is waited for and adopted first. When none comes, and without callbacks at
-        once: ``adopt`` (default) never pays again but fails with the way out; ``resubmit`` submits anew, which may pay
-        twice. ``fail`` does not wait. (templated)
+        once: ``adopt`` (default) never pays again but fails with the way out; a retry with ``resubmit`` submits
+        anew, which may pay twice. ``fail`` does not wait. (templated)
     :param adoption_grace: Seconds after a submit whose answer was lost for which its callback is waited for.
         (templated)
     :param max_submissions: How often in a row this task instance pays for a track that the vendor accepts and

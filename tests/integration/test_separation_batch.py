@@ -208,6 +208,17 @@ class TestFailures:
 
         assert batch.charges == 3
 
+    def test_of_an_answer_that_was_lost_is_submitted_anew_by_the_retry_when_that_was_asked_for(self, batch):
+        batch.max_tries = 2
+        batch.fault("submit", "accept_then_drop", tracks(2)[1]["audio_id"], times=1)
+        with pytest.raises(
+            BatchFailedError, match=r"1 of 3 tracks failed:\n  track-1: .*A retry submits it anew"
+        ):
+            batch.run(tracks(3), on_lost_submit="resubmit")
+        told = batch.run(tracks(3), on_lost_submit="resubmit")
+
+        assert (told["landed"], told["submits"], batch.charges) == (3, 3, 4)
+
 
 class TestMoney:
     def test_that_may_be_spent_ends_the_claims_and_says_what_was_left(self, batch):

@@ -14,7 +14,12 @@ from airflow_provider_vocalsep.api.errors import (
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.jobs.separation import Separation
-from airflow_provider_vocalsep.jobs.submitting import LostSubmitError, OnLostSubmit, Submitter
+from airflow_provider_vocalsep.jobs.submitting import (
+    LostSubmitError,
+    OnLostSubmit,
+    ResubmitDueError,
+    Submitter,
+)
 from airflow_provider_vocalsep.ledger import EntryState, LedgerError
 
 
@@ -83,6 +88,13 @@ class TestALostAnswer:
         with pytest.raises(LostSubmitError):
             world.secure(vendor, ME_AGAIN)
         assert vendor.charges == 1
+
+    def test_is_left_to_airflows_retries_when_it_is_to_be_submitted_anew(self, world):
+        vendor = FakeVendor("accept and lose")
+        with pytest.raises(ResubmitDueError, match=r"'one'.*A retry submits it anew"):
+            world.secure(vendor, policy=OnLostSubmit.RESUBMIT)
+        assert vendor.charges == 1
+        assert world.secure(vendor, ME_AGAIN, OnLostSubmit.RESUBMIT).vendor_task_id == "T2"
 
 
 class TestARefusal:
