@@ -13,7 +13,8 @@ CODE := airflow_provider_vocalsep dags tests $(wildcard benchmarks)
 export UV_SYSTEM_CERTS ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint types format fuzz bench bench-growth bench-callbacks chaos build constraints clean
+.PHONY: help demo test test-distributed unit model lint types format fuzz bench bench-growth bench-callbacks bench-workers \
+	bench-page bench-kills chaos screenshots schemas build constraints clean
 
 help: ## show this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 27
@@ -21,11 +22,17 @@ help: ## show this
 demo: $(VENV)/.demo ## separate a catalogue through a real Airflow, sandbox and S3 server on this machine
 	@$(BIN)/vocalsep demo $(ARGS)
 
-test: $(VENV)/.dev ## run all tests (ARGS="-k landing" for some)
-	@$(BIN)/pytest $(ARGS)
+test: $(VENV)/.dev ## run all tests but those that take the distributed stack apart (ARGS="-k landing" for some)
+	@$(BIN)/pytest -m "not faults" $(ARGS)
+
+test-distributed: $(VENV)/.dev ## run docker-compose.yaml without Docker and break it (needs PostgreSQL and Redis)
+	@$(BIN)/pytest tests/distributed $(ARGS)
 
 unit: $(VENV)/.dev ## run the tests that start no server of ours
-	@$(BIN)/pytest -m "not integration and not live" $(ARGS)
+	@$(BIN)/pytest -m "not integration and not live and not distributed" $(ARGS)
+
+model: $(VENV)/.dev ## search the ledger's protocol for a way to pay twice, for ten minutes (EXAMPLES=15000)
+	@VOCALSEP_MODEL_EXAMPLES=$(or $(EXAMPLES),15000) $(BIN)/pytest tests/unit/jobs/test_jobs_protocol.py $(ARGS)
 
 lint: $(VENV)/.dev ## check style
 	@$(BIN)/ruff check $(CODE)
@@ -45,14 +52,29 @@ fuzz: $(VENV)/.dev ## fuzz the callback receiver for a minute (Linux, CPython 3.
 bench-callbacks: $(VENV)/.dev ## measure callbacks: 15 minutes; needs PostgreSQL (apt-get install postgresql)
 	@$(BIN)/python benchmarks/callbacks.py $(ARGS)
 
+bench-workers: $(VENV)/.dev ## measure two Celery workers against one: ten minutes; needs PostgreSQL and Redis
+	@$(BIN)/python benchmarks/workers.py $(ARGS)
+
+bench-page: $(VENV)/.dev ## measure the page over 100,000 tracks: ten minutes; needs PostgreSQL
+	@$(BIN)/python benchmarks/page.py $(ARGS)
+
 bench: $(VENV)/.dev ## measure what a track costs, beside a chain of general operators: half an hour; needs PostgreSQL
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
 bench-growth: $(VENV)/.dev ## add a catalogue of 100,000 tracks to what `make bench` measured: an hour and a half
 	@$(BIN)/python benchmarks/bench.py --growth-only --sizes 100000 $(ARGS)
 
-chaos: $(VENV)/.dev ## kill workers and the triggerer while a catalogue is separated (needs PostgreSQL)
-	@$(BIN)/python benchmarks/chaos.py $(ARGS)
+bench-kills: $(VENV)/.dev ## kill workers and the triggerer while 2,000 tracks are separated: minutes; needs PostgreSQL
+	@$(BIN)/python benchmarks/kills.py $(ARGS)
+
+chaos: $(VENV)/.dev ## break all of the distributed stack at random: SECONDS=600 SEED=7; needs PostgreSQL and Redis
+	@$(BIN)/python benchmarks/chaos.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+schemas: $(VENV)/.dev ## write the JSON Schemas of the files in the bucket from their models
+	@$(BIN)/python -m airflow_provider_vocalsep.audit.schemas.write
+
+screenshots: $(VENV)/.dev ## take the page's pictures in docs/images anew (needs Chromium)
+	@VOCALSEP_SCREENSHOTS=docs/images $(BIN)/pytest tests/live/test_live_page.py -k Looks $(ARGS)
 
 build: $(VENV)/.dev ## make wheel and sdist in dist/
 	@$(BIN)/python -m build --installer uv

@@ -26,6 +26,11 @@ class LazyCommand(NamedTuple):
 
 #: Imported late, so that the command line starts quickly and works without the extras.
 COMMANDS = {
+    "audit": LazyCommand(
+        "airflow_provider_vocalsep.audit.commands.audit:audit",
+        "dev",
+        "What happened to every track: states, runs, credits.",
+    ),
     "callback-check": LazyCommand(
         "airflow_provider_vocalsep.callbacks.command:callback_check",
         "dev",
@@ -36,10 +41,30 @@ COMMANDS = {
         "demo",
         "Separate a catalogue end to end on this machine: sandbox, S3 server and Airflow.",
     ),
+    "prune": LazyCommand(
+        "airflow_provider_vocalsep.audit.commands.prune:prune",
+        "dev",
+        "Delete plans and reports of old runs, never what the ledger needs.",
+    ),
+    "retry-plan": LazyCommand(
+        "airflow_provider_vocalsep.audit.commands.retry_plan:retry_plan",
+        "dev",
+        "Write a catalogue of what failed or was left.",
+    ),
     "sandbox": LazyCommand(
         "airflow_provider_vocalsep.sandbox.command:sandbox",
         "sandbox",
         "Run a local vendor that really separates: no key, no cost.",
+    ),
+    "show": LazyCommand(
+        "airflow_provider_vocalsep.audit.commands.show:show",
+        "dev",
+        "Everything about one track: history, money, stems.",
+    ),
+    "verify": LazyCommand(
+        "airflow_provider_vocalsep.audit.commands.verify:verify",
+        "dev",
+        "Read landed stems again and compare them with their manifests.",
     ),
 }
 
@@ -104,6 +129,8 @@ Examples:
   vocalsep demo                  see a whole run: real stems in a real bucket
   vocalsep sandbox --port 9000   a vendor to develop and test DAGs against
   vocalsep callback-check        can the vendor's callbacks reach this Airflow?
+  vocalsep audit s3://stems      what happened to every track, and what it cost
+  vocalsep verify s3://stems     are they still the bytes that landed?
 """
 
 

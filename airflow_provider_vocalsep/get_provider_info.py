@@ -41,7 +41,8 @@ def get_provider_info() -> dict[str, Any]:
                 "python-module": f"{package}.transfers.vocal_separation_to_s3",
             }
         ],
-        "extra-links": [f"{package}.links.stems.StemsLink"],
+        "extra-links": [f"{package}.links.page.PageLink", f"{package}.links.stems.StemsLink"],
+        "cli": [f"{package}.audit.airflow_commands.airflow_commands"],
         "config": {
             "vocalsep": {
                 "description": "Settings of airflow-provider-vocalsep.",
@@ -55,7 +56,24 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "boolean",
                         "example": None,
                         "default": "True",
-                    }
+                    },
+                    "destinations": {
+                        "description": (
+                            "Destinations whose runs the page shows, besides those of the task instances that Airflow "
+                            "remembers: s3:// addresses with commas between them."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "s3://stems/catalogue, s3://archive",
+                        "default": "",
+                    },
+                    "aws_conn_id": {
+                        "description": "Connection of their object storage.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": None,
+                        "default": "aws_default",
+                    },
                 },
             }
         },
@@ -115,7 +133,7 @@ def get_provider_info() -> dict[str, Any]:
                         "description": "Status reads that one process makes in a window at most. Empty: 500/10s.",
                         "schema": {"type": ["string", "null"]},
                     },
-                    "webhook_hmac_key": {
+                    "webhook_hmac_secret": {
                         "label": "Webhook HMAC key",
                         "description": "kie.ai only: the key of its settings page; callbacks must carry its signature.",
                         "schema": {"type": ["string", "null"], "format": "password"},

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowPlugin, conf
 
 from airflow_provider_vocalsep.callbacks.token import MOUNT_PATH
+from airflow_provider_vocalsep.links.page import PageLink
 from airflow_provider_vocalsep.links.stems import StemsLink
+from airflow_provider_vocalsep.ui.place import EXTERNAL_VIEWS, PAGE_PATH
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -29,6 +31,13 @@ async def receiver(scope: Scope, receive: Receive, send: Send) -> None:
     await app(scope, receive, send)
 
 
+async def page(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve the page of Airflow's UI, see :func:`receiver`."""
+    from airflow_provider_vocalsep.ui.app import app
+
+    await app(scope, receive, send)
+
+
 def forks_task_processes(command: list[str]) -> bool:
     """
     Tell whether an Airflow process is one whose forks run tasks: a scheduler (LocalExecutor) or a Celery worker.
@@ -39,11 +48,15 @@ def forks_task_processes(command: list[str]) -> bool:
 
 
 class VocalSepPlugin(AirflowPlugin):
-    """Registers the links of the provider's operators and the receiver of callbacks."""
+    """Registers the links of the provider's operators, the receiver of callbacks and the page."""
 
     name = "vocalsep"
-    operator_extra_links = [StemsLink()]
-    fastapi_apps = [{"app": receiver, "url_prefix": MOUNT_PATH, "name": "vocalsep callbacks"}]
+    operator_extra_links = [StemsLink(), PageLink()]
+    fastapi_apps = [
+        {"app": receiver, "url_prefix": MOUNT_PATH, "name": "vocalsep callbacks"},
+        {"app": page, "url_prefix": PAGE_PATH, "name": "vocalsep page"},
+    ]
+    external_views = EXTERNAL_VIEWS
 
     @classmethod
     def on_load(cls, *args: Any, **kwargs: Any) -> None:

@@ -6,8 +6,11 @@ import atexit
 import os
 import re
 import shutil
+import socket
 import tempfile
+import threading
 import uuid
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 BUCKET = "stems"
 
 #: Folders of tests, the quick ones first; each but ``unit`` is also a marker.
-KINDS = ("unit", "integration", "packaging", "live")
+KINDS = ("unit", "integration", "packaging", "live", "distributed")
 
 ROOT = Path(__file__).parent
 
@@ -72,6 +75,85 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSandbox
     folder = tmp_path_factory.mktemp("sandbox")
     with sandbox_service(folder, port=None, cache_dir=cache, options=quick) as running:
         yield running
+
+
+class StatsdServer:
+    """Takes StatsD packets, with tags as InfluxDB writes them."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self._socket.bind(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """``[metrics]`` of an Airflow that sends here."""
+        port = str(self._socket.getsockname()[1])
+        return {
+            "statsd_on": "True",
+            "statsd_host": "127.0.0.1",
+            "statsd_port": port,
+            "statsd_influxdb_enabled": "True",
+        }
+
+    def stop(self) -> None:
+        self._socket.sendto(b"", self._socket.getsockname())
+        self._thread.join(5)
+        self._socket.close()
+
+    def _listen(self) -> None:
+        while packet := self._socket.recv(65536):
+            self.lines += packet.decode().splitlines()
+
+    def ours(self, **tags: str) -> list[tuple[str, dict[str, str], float]]:
+        """Name, tags and value of our metrics that have all these tags."""
+        found = []
+        for line in list(self.lines):
+            if match := re.fullmatch(r"airflow\.vocalsep\.([a-z_.]+)((?:,[^:]*)?):([\d.]+)\|(?:c|ms)", line):
+                own = dict(tag.split("=", 1) for tag in match[2].split(",") if tag)
+                if tags.items() <= own.items():
+                    found.append((match[1], own, float(match[3])))
+        return found
+
+    def sums(self, **tags: str) -> dict[str, float]:
+        """What the counters add up to, and how often each timer was sent."""
+        sums: Counter[str] = Counter()
+        for name, _, value in self.ours(**tags):
+            sums[name] += 1 if name.endswith("_duration") else value
+        return dict(sums)
+
+
+@pytest.fixture(scope="session")
+def statsd_server() -> Iterator[StatsdServer]:
+    """A StatsD server for the session."""
+    server = StatsdServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def statsd(statsd_server: StatsdServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[StatsdServer]:
+    """A StatsD server to which the Stats of this process send: the task SDK's, and core's, which the API server has."""
+    from airflow._shared.observability.metrics import stats as core
+    from airflow.observability.metrics import stats_utils as core_utils
+    from airflow.sdk._shared.observability.metrics import stats as sdk
+    from airflow.sdk.observability.metrics import stats_utils as sdk_utils
+
+    with monkeypatch.context() as patch:
+        for name, value in statsd_server.settings.items():
+            patch.setenv(f"AIRFLOW__METRICS__{name.upper()}", value)
+        for stats, utils in ((core, core_utils), (sdk, sdk_utils)):
+            stats.initialize(factory=utils.get_stats_factory(), export_legacy_names=False)
+        statsd_server.lines.clear()
+        yield statsd_server
+    for stats in (core, sdk):
+        if stats._backend:
+            stats._backend.statsd.close()
+    for stats, utils in ((core, core_utils), (sdk, sdk_utils)):
+        stats.initialize(factory=utils.get_stats_factory(), export_legacy_names=False)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
@@ -15,8 +14,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which an account is kept: so long until a rotated secret counts in every API server.
+#: Seconds for which an account is kept: so long until a secret that was taken away counts nowhere.
 KEPT_FOR = 30.0
+
+#: Seconds after which it is looked up for a token that does not fit: its secret may have been changed meanwhile. No more often,
+#: since strangers can send as many of those as they like.
+KEPT_FOR_STRANGERS = 1.0
 
 #: Names of connections that are kept, strangers' inventions too. Airflow has no id longer than 250 characters.
 _MAX_NAMES = 256
@@ -45,15 +48,20 @@ def kept_account(conn_id: str) -> AccountSettings | None:
     raise NotKeptError(conn_id)
 
 
-def callback_account(conn_id: str) -> AccountSettings | None:
+def callback_account(conn_id: str, *, kept_for: float = KEPT_FOR) -> AccountSettings | None:
     """
     Find the account of a connection.
 
     :param conn_id: Its id, out of a token that is yet to be verified.
+    :param kept_for: Seconds for which what was found before will do.
     :return: The account, ``None`` when there is none that receives callbacks.
     """
-    with suppress(NotKeptError):
-        return kept_account(conn_id)
+    with _lock:
+        found = _kept.get(conn_id)
+        if found and time.monotonic() - found[0] < kept_for:
+            return found[1]
+        if found:
+            _kept[conn_id] = (time.monotonic(), found[1])  # one looks, the others go by what there is
     account = _resolve(conn_id)
     with _lock:
         if len(_kept) >= _MAX_NAMES:

@@ -107,7 +107,7 @@ def _accepted(base_url: str, conn_id: str, account: AccountSettings) -> str:
     if answer.status_code == 401:
         raise BrokenError(
             f"Token or signature: the API server refuses what connection {conn_id!r} signs here. Its own connection of that "
-            "name has another callback_secret or webhook_hmac_key (it keeps an old one for up to 30 s), or the clocks "
+            "name has another callback_secret or webhook_hmac_secret (it keeps an old one for up to 30 s), or the clocks "
             "differ by minutes. Its log names the reason."
         )
     if answer.status_code == 503:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
-from airflow.providers.common.compat.sdk import Stats
 from anyio import to_thread
 from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.applications import Starlette
@@ -24,8 +24,19 @@ from starlette.routing import Route
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from airflow_provider_vocalsep.callbacks import resume
-from airflow_provider_vocalsep.callbacks.accounts import NotKeptError, callback_account, kept_account
+from airflow_provider_vocalsep.callbacks.accounts import (
+    KEPT_FOR_STRANGERS,
+    NotKeptError,
+    callback_account,
+    kept_account,
+)
 from airflow_provider_vocalsep.callbacks.delivery import MAX_BODY, RejectedError, check_body, check_token
+
+# Core's and not the task SDK's: the API server sets up the former, and what the latter is told there goes nowhere.
+try:
+    from airflow.observability.stats import Stats
+except ImportError:  # Airflow before 3.2
+    from airflow.stats import Stats  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -54,6 +65,9 @@ _MAX_LOOKING = 500
 #: each other, and Airflow's own requests need some, too.
 _WRITERS = anyio.CapacityLimiter(2)
 
+#: Finds the account of a connection as it is by now.
+_ACCOUNT_NOW = partial(callback_account, kept_for=KEPT_FOR_STRANGERS)
+
 #: The lookers, one for each memory: a batch has hundreds of callbacks while it submits.
 _looking: dict[tuple[str, str, str, int, str], asyncio.Task[None]] = {}
 
@@ -71,8 +85,10 @@ async def receive_callback(request: Request) -> JSONResponse:
         log.warning("A callback could not be kept, the vendor is asked to come again: %s", type(e).__name__)
         Stats.incr("vocalsep.callback.unavailable")
         return JSONResponse({"status": "try again"}, status_code=503, headers={"Retry-After": "5"})
-    Stats.incr(f"vocalsep.callback.{effect.value}")
-    memory = delivery.claims.memory
+    claims = delivery.claims
+    tags = {"dag_id": claims.dag_id, "task_id": claims.task_id}
+    Stats.incr(f"vocalsep.callback.{effect.value}", tags=tags)
+    memory = claims.memory
     if soon and memory not in _looking and len(_looking) < _MAX_LOOKING:
         looker = asyncio.create_task(_look_again(delivery))
         _looking[memory] = looker
@@ -87,6 +103,8 @@ async def _believed(request: Request) -> Delivery:
         claims, account = check_token(token, kept_account, now=now)
     except NotKeptError:
         claims, account = await run_in_threadpool(check_token, token, callback_account, now=now)
+    except RejectedError:
+        claims, account = await run_in_threadpool(check_token, token, _ACCOUNT_NOW, now=now)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RejectedError(415, "the body is not application/json")
     body = await _read(request)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_vocalsep.api.errors import TrackError
 from airflow_provider_vocalsep.api.track import Track
-from airflow_provider_vocalsep.catalogue.errors import CatalogueError
+from airflow_provider_vocalsep.catalogue.errors import CatalogueError, NoRoomError
 from airflow_provider_vocalsep.ledger.entry import source_of
 
 if TYPE_CHECKING:
@@ -49,9 +49,16 @@ class SeenKeys:
         self._db.execute("CREATE TABLE seen (key TEXT PRIMARY KEY, line INTEGER, source TEXT) WITHOUT ROWID")
 
     def add(self, key: str, line: int = 0, source: str = "") -> tuple[int, str] | None:
-        """Remember a key; return the line and the source that it was named for before, ``None`` if it was not."""
-        if self._db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", (key, line, source)).rowcount:
-            return None
+        """
+        Remember a key; return the line and the source that it was named for before, ``None`` if it was not.
+
+        :raises NoRoomError: the disk is full.
+        """
+        try:
+            if self._db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", (key, line, source)).rowcount:
+                return None
+        except sqlite3.OperationalError as e:
+            raise NoRoomError(e) from e
         row: tuple[int, str] = self._db.execute(
             "SELECT line, source FROM seen WHERE key = ?", (key,)
         ).fetchone()

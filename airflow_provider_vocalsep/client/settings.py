@@ -97,7 +97,8 @@ class AccountSettings:
             callback_secrets=_callback_secrets(conn_id, extra),
             submit_rate=_rate(conn_id, "submit_rate", extra.get("submit_rate") or DEFAULT_SUBMIT_RATE),
             read_rate=_rate(conn_id, "read_rate", extra.get("read_rate") or DEFAULT_READ_RATE),
-            webhook_hmac_key=extra.get("webhook_hmac_key") or None,
+            # The second is the vendor's own name for it, but Airflow shows fields of such a name to whoever may read connections.
+            webhook_hmac_key=extra.get("webhook_hmac_secret") or extra.get("webhook_hmac_key") or None,
         )
 
     @property

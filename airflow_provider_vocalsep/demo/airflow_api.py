@@ -99,15 +99,19 @@ class AirflowApi:
             dag["dag_id"] == dag_id for dag in self.request("GET", "dags", params={"limit": 100})["dags"]
         )
 
-    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
+    def trigger(
+        self, dag_id: str, conf: Mapping[str, Any] | None = None, *, run_id: str | None = None
+    ) -> str:
         """
         Start a DAG run.
 
         :param dag_id: The DAG.
         :param conf: Its parameters.
+        :param run_id: What to call it; by default Airflow finds a name.
         :return: The run's id.
+        :raises AirflowApiError: also if there is a run of that name.
         """
-        body = {"logical_date": None, "conf": dict(conf or {})}
+        body = {"logical_date": None, "conf": dict(conf or {}), **({"dag_run_id": run_id} if run_id else {})}
         return cast("str", self.request("POST", f"dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
     def dag_run(self, dag_id: str, run_id: str) -> Json:

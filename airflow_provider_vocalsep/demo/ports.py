@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import socket
 import tempfile
 from contextlib import ExitStack, closing
@@ -11,6 +12,9 @@ from pathlib import Path
 
 #: The only interface that anything in the demo listens on.
 LOOPBACK = "127.0.0.1"
+
+#: Below what Linux takes for outgoing connections (``ip_local_port_range``, 32768 to 60999), above most servers.
+QUIET = range(20_000, 32_000)
 
 
 def is_free(port: int) -> bool:
@@ -40,6 +44,22 @@ def free_ports(count: int) -> list[int]:
         for probe in probes:
             probe.bind((LOOPBACK, 0))
         return [probe.getsockname()[1] for probe in probes]
+
+
+def quiet_ports(count: int) -> list[int]:
+    """
+    Find free ports that no outgoing connection takes in the meantime, all different.
+
+    For servers that listen much later, or stop listening for a while.
+
+    :param count: How many.
+    """
+    chosen: list[int] = []
+    while len(chosen) < count:
+        port = QUIET.start + secrets.randbelow(len(QUIET))
+        if port not in chosen and is_free(port):
+            chosen.append(port)
+    return chosen
 
 
 def free_port(preferred: int | None = None) -> int:

@@ -72,36 +72,58 @@ def running_postgres(log_path: Path) -> Iterator[PostgresServer]:
     :param log_path: Its log file.
     :raises ServiceError: if it is not installed or does not get ready.
     """
-    initdb, postgres = _program("initdb"), _program("postgres")
     # A folder of its own: what pytest and others make may be closed to the account it runs as.
     folder = Path(tempfile.mkdtemp(prefix="vocalsep-postgres-"))
     try:
-        if os.geteuid() == 0:
-            shutil.chown(folder, ACCOUNT)
-        _run(
-            [
-                *_as_account(),
-                initdb,
-                "--auth=trust",
-                "--encoding=UTF8",
-                "--no-sync",
-                "-U",
-                ACCOUNT,
-                "-D",
-                str(folder / "data"),
-            ]
-        )
+        make_cluster(folder)
         port = free_port(None)
         command = [
-            *(*_as_account(), postgres, "-D", str(folder / "data"), "-k", str(folder), "-h", LOOPBACK, "-p", str(port)),
-            *("-c", f"max_connections={MAX_CONNECTIONS}", "-c", "fsync=off", "-c", "full_page_writes=off"),
-        ]  # fmt: skip
+            *(*as_account(), _program("postgres"), *cluster_options(folder)),
+            *("-p", str(port), "-c", f"max_connections={MAX_CONNECTIONS}"),
+        ]
         with Service("PostgreSQL", command, log_path=log_path) as service:
             server = PostgresServer(f"postgresql+psycopg2://{ACCOUNT}@{LOOPBACK}:{port}/{ACCOUNT}", service)
             server.wait_until_ready()
             yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_cluster(folder: Path, *, user: str = ACCOUNT, database: str = ACCOUNT) -> None:
+    """
+    Make the files of a server that trusts whoever reaches it.
+
+    :param folder: For its data and its socket; handed to the account that it runs as.
+    :param user: Its superuser.
+    :param database: A database of theirs.
+    :raises ServiceError: if it is not installed or cannot.
+    """
+    data = str(folder / "data")
+    if os.geteuid() == 0:
+        shutil.chown(folder, ACCOUNT)
+    _run(
+        [
+            *(*as_account(), _program("initdb")),
+            *("--auth=trust", "--encoding=UTF8", "--no-sync", "-U", user, "-D", data),
+        ]
+    )
+    if database != "postgres":
+        _run(
+            [*as_account(), _program("postgres"), "--single", "-F", "-D", data, "postgres"],
+            f"CREATE DATABASE {database};\n",
+        )
+
+
+def cluster_options(folder: Path) -> list[str]:
+    """
+    Return the server's options for what :func:`make_cluster` made; nothing is synchronised to the disk.
+
+    :param folder: As given there.
+    """
+    return [
+        *("-D", str(folder / "data"), "-k", str(folder), "-h", LOOPBACK),
+        *("-c", "fsync=off", "-c", "full_page_writes=off"),
+    ]
 
 
 def _program(name: str) -> str:
@@ -112,7 +134,8 @@ def _program(name: str) -> str:
     return path
 
 
-def _as_account() -> list[str]:
+def as_account() -> list[str]:
+    """Return the command prefix under which the server runs."""
     if os.geteuid() != 0:
         return []
     return [
@@ -126,9 +149,9 @@ def _as_account() -> list[str]:
     ]
 
 
-def _run(command: list[str]) -> None:
+def _run(command: list[str], text: str = "") -> None:
     done = subprocess.run(  # noqa: S603
-        command, env=clean_environment(), cwd="/", capture_output=True, text=True, check=False
+        command, env=clean_environment(), cwd="/", input=text, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise ServiceError(f"PostgreSQL's files could not be made: {done.stderr.strip()}")

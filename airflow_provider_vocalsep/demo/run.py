@@ -12,31 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import airflow_provider_vocalsep
 from airflow_provider_vocalsep.demo.airflow_stack import AirflowStack, running_airflow
-from airflow_provider_vocalsep.demo.display import Display, stems_table
+from airflow_provider_vocalsep.demo.display import Display
 from airflow_provider_vocalsep.demo.processes import ServiceError
-from airflow_provider_vocalsep.demo.report import Books, build_report, catalogue_file, landed_manifests
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection, sandbox_service
-from airflow_provider_vocalsep.demo.seaweed import SeaweedServer, running_seaweed
+from airflow_provider_vocalsep.demo.seaweed import running_seaweed
 from airflow_provider_vocalsep.demo.secret import kept_secret
+from airflow_provider_vocalsep.demo.songs_run import BUCKET, DAG_ID, SongsRun, all_landed, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rich.console import Console
-
-    from airflow_provider_vocalsep.sandbox.server import RunningSandbox
-
-DAG_ID = "separate_catalogue"
-BUCKET = "stems"
-CATALOGUE_KEY = "catalogue.csv"
-PREFIX = "catalogue"
-DESTINATION = f"s3://{BUCKET}/{PREFIX}"
-
-#: Seconds between two status reads, for callbacks that do not come. The sandbox takes seconds where a vendor takes minutes.
-POLL_INTERVAL = 10
-
-#: Seconds that the DAG run may take.
-RUN_TIMEOUT = 900
 
 
 @dataclass(frozen=True)
@@ -92,80 +78,16 @@ class Demo:
             airflow.api.put_connections({"vocalsep_default": vendor})
             airflow.wait_for_dags([DAG_ID])
             display.say(f"Airflow at {airflow.url}")
-            report = self._separate(display, sandbox, seaweed, airflow, started)
+            songs = SongsRun(airflow.api, sandbox, seaweed.client(), self.console, display)
+            report = songs.separate(self.separation_type, started)
             (self.home / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-            done: bool = report["dag_run_state"] == "success" and report["landed"] == report["tracks"]
-            self._tell(report, airflow, done)
+            self._tell(report, airflow)
             self.stay()
-        return done
+        return all_landed(report)
 
-    def _separate(
-        self,
-        display: Display,
-        sandbox: RunningSandbox,
-        seaweed: SeaweedServer,
-        airflow: AirflowStack,
-        started: float,
-    ) -> dict[str, Any]:
-        songs = sandbox.catalogue()
-        client = seaweed.client()
-        client.put_object(Bucket=BUCKET, Key=CATALOGUE_KEY, Body=catalogue_file(songs))
-        before = Books.read(sandbox.books())
-        run_id = airflow.api.trigger(
-            DAG_ID,
-            {
-                "catalogue": f"s3://{BUCKET}/{CATALOGUE_KEY}",
-                "destination": DESTINATION,
-                "separation_type": self.separation_type,
-                "poll_interval": POLL_INTERVAL,
-            },
-        )
-        display.say(f"{len(songs)} tracks in s3://{BUCKET}/{CATALOGUE_KEY}; DAG {DAG_ID} started")
-        titles = [song["title"] for song in songs]
-
-        def watch() -> None:
-            instances = airflow.api.task_instances(DAG_ID, run_id, "separate")
-            display.update({titles[ti["map_index"]]: ti["state"] for ti in instances if ti["map_index"] >= 0})
-
-        with display.tracks(titles):
-            state = airflow.api.wait_for_run(DAG_ID, run_id, timeout=RUN_TIMEOUT, watch=watch)
-            watch()
-        if state != "success":
-            self._show_failures(airflow, run_id)
-        return build_report(
-            state=state,
-            tracks=[song["key"] for song in songs],
-            manifests=landed_manifests(client, BUCKET, PREFIX, self.separation_type),
-            books=Books.read(sandbox.books()) - before,
-            seconds=time.monotonic() - started,
-            bucket=BUCKET,
-        )
-
-    def _show_failures(self, airflow: AirflowStack, run_id: str) -> None:
-        for instance in airflow.api.task_instances(DAG_ID, run_id):
-            if instance["state"] == "failed":
-                log = airflow.api.log(
-                    DAG_ID,
-                    run_id,
-                    instance["task_id"],
-                    try_number=instance["try_number"],
-                    map_index=instance["map_index"],
-                )
-                name = instance["rendered_map_index"] or instance["task_id"]
-                self.console.rule(f"{name} failed, the end of its log", style="red")
-                self.console.print("\n".join(log.splitlines()[-15:]), markup=False, highlight=False)
-
-    def _tell(self, report: dict[str, Any], airflow: AirflowStack, done: bool) -> None:
+    def _tell(self, report: dict[str, Any], airflow: AirflowStack) -> None:
+        tell(self.console, report)
         show = self.console.print
-        show(stems_table(report["items"], DESTINATION))
-        show(
-            f"{'[bold green]Done' if done else '[bold red]Not done'}[/]: {report['landed']} of {report['tracks']} "
-            f"tracks landed as {report['stems']} stems after {report['seconds']} s, "
-            f"{report['submits']} submits, {report['credits_charged']:g} credits.",
-            highlight=False,
-        )
-        if done and not report["submits"]:
-            show("Everything had landed before: nothing was submitted and nothing was paid again.")
         show(f"Report: {self.home / 'report.json'}", highlight=False, soft_wrap=True)
         show(
             f"Airflow: {airflow.url}/dags/{DAG_ID}  (user [bold]{airflow.username}[/], "

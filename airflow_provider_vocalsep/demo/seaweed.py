@@ -15,7 +15,7 @@ from airflow_provider_vocalsep.demo.processes import Service, ServiceError, wait
 from airflow_provider_vocalsep.demo.secret import kept_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mypy_boto3_s3 import S3Client
 
@@ -70,17 +70,7 @@ class SeaweedServer:
 
         :param config: Options of :class:`botocore.config.Config`.
         """
-        import boto3
-        from botocore.config import Config
-
-        return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint_url,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            region_name=REGION,
-            config=Config(s3={"addressing_style": "path"}, **config),
-        )
+        return s3_client(self.endpoint_url, self.access_key, self.secret_key, **config)
 
     @property
     def connection(self) -> dict[str, Any]:
@@ -132,9 +122,40 @@ def running_seaweed(
             _wait_until_it_takes_writes(server)
             yield server
     finally:
-        for used in ports.values():
-            for socket in SOCKETS.glob(f"seaweedfs-*-{used}.sock"):
-                socket.unlink(missing_ok=True)
+        remove_sockets(ports.values())
+
+
+def s3_client(endpoint_url: str, access_key: str, secret_key: str, **config: Any) -> S3Client:
+    """
+    Return an S3 client of a server of one's own.
+
+    :param endpoint_url: Its address.
+    :param access_key: Access key id.
+    :param secret_key: Secret access key.
+    :param config: Options of :class:`botocore.config.Config`.
+    """
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint_url,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        region_name=REGION,
+        config=Config(s3={"addressing_style": "path"}, **config),
+    )
+
+
+def remove_sockets(ports: Iterable[int]) -> None:
+    """
+    Remove what a SeaweedFS that has ended leaves outside its folder.
+
+    :param ports: Its ports.
+    """
+    for used in ports:
+        for socket in SOCKETS.glob(f"seaweedfs-*-{used}.sock"):
+            socket.unlink(missing_ok=True)
 
 
 def _command(directory: Path, buckets: Sequence[str], ports: Mapping[str, int]) -> list[str]:

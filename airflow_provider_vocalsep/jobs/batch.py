@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.jobs.report import BatchReport, TrackRow
     from airflow_provider_vocalsep.jobs.track_work import TrackWork
     from airflow_provider_vocalsep.landing.manifest import Manifest
-    from airflow_provider_vocalsep.ledger import Event
+    from airflow_provider_vocalsep.ledger.transitions import Heard
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class BatchJob:
     :param tracks: The tracks; keys are unique.
     :param report: Where their states are kept.
     :param open_work: Gives what a track needs; called in several threads.
-    :param heard: Callbacks that came for an attempt.
+    :param heard: Tells the callbacks that came for an attempt.
     :param is_final: Tells errors that no retry mends.
     :param parallel: Tracks under way at the same time.
     """
@@ -93,7 +93,7 @@ class BatchJob:
         report: BatchReport,
         open_work: Callable[[Track], TrackWork],
         *,
-        heard: Callable[[str], Sequence[Event]],
+        heard: Heard,
         is_final: Callable[[BaseException], bool],
         parallel: int = PARALLEL,
     ) -> None:
@@ -107,6 +107,7 @@ class BatchJob:
         self.stopped: str | None = None
         #: Whether that is because of the account, and not of this batch's own budget.
         self.out_of_credits = False
+        self._works: dict[str, TrackWork] = {}
         self._done = 0
         self._lock = threading.Lock()
 
@@ -164,16 +165,33 @@ class BatchJob:
             self._stop(row, e)
         except VocalSepError as e:
             self._fail(row, e)
+        self._count_money(row)
         with self._lock:
             self._done += 1
             if self._done % _PROGRESS == 0 or self._done == of:
                 log.info("%d of %d tracks %s.", self._done, of, what)
 
+    def _count_money(self, row: TrackRow) -> None:
+        """Take over from the ledger what was paid: it knows of legs and tries that died before they reported."""
+        work = self._works.pop(row.track, None)
+        if work is None:
+            return
+        try:
+            row.paid, row.credits = work.job.paid()
+        except VocalSepError as e:
+            log.warning("Track %r: what it cost is not in the run report: %s", row.track, e)
+
     def _begin(self, row: TrackRow) -> None:
         if self.stopped:
             row.state, row.message = RowState.LEFT, self.stopped
             return
-        self._secure(row, self.open_work(self.tracks[row.track]))
+        self._secure(row, self._open(row))
+
+    def _open(self, row: TrackRow) -> TrackWork:
+        work = self.open_work(self.tracks[row.track])
+        row.entry = work.job.entry
+        self._works[row.track] = work
+        return work
 
     def _secure(self, row: TrackRow, work: TrackWork) -> None:
         secured, manifest = work.secure()
@@ -181,6 +199,8 @@ class BatchJob:
         row.attempt_id, row.until, row.message = secured.attempt_id, None, None
         row.submits += secured.submitted_now
         if manifest is not None:
+            if self.heard(secured.attempt_id):
+                work.job.keep_callbacks(self.heard)
             self._landed(row, manifest, before=not work.job.is_ours(manifest))
             return
         row.state = RowState.WAITING
@@ -192,18 +212,19 @@ class BatchJob:
 
     def _end(self, row: TrackRow, ended: tuple[WaitOutcome, str] | None) -> None:
         outcome, message = ended or (WaitOutcome.CALLED_BACK, "")
+        work = self._open(row)
         if outcome in (WaitOutcome.UNKNOWN, WaitOutcome.REFUSED, WaitOutcome.GAVE_UP):
             row.state, row.message = RowState.FAILED, message
             row.final = outcome is not WaitOutcome.GAVE_UP
+            work.job.wait_ended(message)
             return
-        work = self.open_work(self.tracks[row.track])
         task = work.read(row.vendor_task_id or "")
         if task.finished or task.failed:
             self._finish(row, work, task)
 
     def _finish(self, row: TrackRow, work: TrackWork, task: SeparationTask) -> None:
         try:
-            manifest = work.finish(task, self.heard(row.attempt_id))
+            manifest = work.finish(task, self.heard)
         except SeparationFailedError as e:
             if e.verdict is Verdict.FATAL:
                 raise

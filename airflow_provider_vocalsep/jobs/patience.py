@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from tenacity import (
@@ -20,6 +21,8 @@ from airflow_provider_vocalsep.ledger import LedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 #: Seconds for which a submit that the vendor turns away as "too fast" is tried again before the Airflow task
 #: is left to its own retries.
@@ -46,6 +49,7 @@ def sending(sleep: Callable[[float], None], *, paced: bool = False) -> Retrying:
         retry=retry_if_exception(_nothing_created),
         wait=_paced if paced else _back_off,
         stop=stop_after_delay(PACED_PATIENCE if paced else SUBMIT_PATIENCE),
+        before_sleep=_tell_turned_away,
         sleep=sleep,
         reraise=True,
     )
@@ -61,6 +65,7 @@ def recording(sleep: Callable[[float], None]) -> Retrying:
         retry=retry_if_exception_type(LedgerError),
         wait=wait_exponential(multiplier=0.5, max=20) + wait_random(0, 1),
         stop=stop_after_attempt(_RECORD_TRIES),
+        before_sleep=_tell_not_recorded,
         sleep=sleep,
         reraise=True,
     )
@@ -72,13 +77,39 @@ def _nothing_created(error: BaseException) -> bool:
     return isinstance(error, VendorUnreachableError)
 
 
+def _tell_turned_away(state: RetryCallState) -> None:
+    """Say it, but not each time that one of many in line has come too early: that is how their pace is found."""
+    if seconds := _pause_before(state):
+        log.warning(
+            "The submit was turned away, nothing was paid: %s Sending it again in %.0f s.",
+            _error(state),
+            seconds,
+        )
+
+
+def _tell_not_recorded(state: RetryCallState) -> None:
+    log.warning(
+        "The vendor's answer is not in the ledger yet: %s Writing it again in %.0f s.",
+        _error(state),
+        _pause_before(state),
+    )
+
+
+def _pause_before(state: RetryCallState) -> float:
+    return state.next_action.sleep if state.next_action else 0.0
+
+
+def _error(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
 def _paced(state: RetryCallState) -> float:
     """Wait for a vendor that could not be reached; what was turned away waits at the gate."""
-    error = state.outcome.exception() if state.outcome else None
+    error = _error(state)
     return _PAUSE(state) if isinstance(error, VendorUnreachableError) else 0.0
 
 
 def _back_off(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
+    error = _error(state)
     asked_for = getattr(error, "retry_after", None) or 0.0
     return max(asked_for, _PAUSE(state))

@@ -11,11 +11,9 @@ from airflow_provider_vocalsep.api.codes import classify_task
 from airflow_provider_vocalsep.api.errors import SeparationFailedError, Verdict, VocalSepError
 from airflow_provider_vocalsep.api.requests import PLACEHOLDER_CALLBACK_URL
 from airflow_provider_vocalsep.landing.land import read_manifest, verify_landed
-from airflow_provider_vocalsep.ledger import Asker, Identity, Landing, Outcome
+from airflow_provider_vocalsep.ledger import Asker, File, Identity, Landing, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mypy_boto3_s3 import S3Client
 
     from airflow_provider_vocalsep.api.models import SeparationTask
@@ -25,7 +23,8 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.landing.keys import Place
     from airflow_provider_vocalsep.landing.land import Lander
     from airflow_provider_vocalsep.landing.manifest import Manifest
-    from airflow_provider_vocalsep.ledger import Event, Ledger
+    from airflow_provider_vocalsep.ledger import Ledger
+    from airflow_provider_vocalsep.ledger.transitions import Heard
 
 log = logging.getLogger(__name__)
 
@@ -110,19 +109,29 @@ class SeparationJob:
         self.asked_by = asked_by
         self.max_submissions = max_submissions
 
-    def conclude(self, task: SeparationTask, heard: Sequence[Event] = ()) -> None:
+    @property
+    def entry(self) -> str:
+        """Address of its ledger entry."""
+        return self.ledger.where(self.separation.identity)
+
+    def conclude(self, task: SeparationTask, heard: Heard) -> None:
         """
         Write down how the vendor ended a task.
 
         :param task: The vendor's record.
-        :param heard: Callbacks about it that are not in the history yet.
+        :param heard: Tells the callbacks that came for an attempt.
         :raises SeparationFailedError: the vendor gave it up.
         """
         if task.failed:
-            for line in heard:
-                self.ledger.called_back(self.separation.identity, line.attempt_id or "", line)
+            self.keep_callbacks(heard)
             self._raise_failure(task)
-        self.ledger.separated(self.separation.identity, task.task_id, self.asked_by, heard)
+        self.ledger.separated(
+            self.separation.identity, task.task_id, self.asked_by, heard, status=task.status.value
+        )
+
+    def keep_callbacks(self, heard: Heard) -> None:
+        """Write callbacks down that are not in the history yet."""
+        self.ledger.called_back(self.separation.identity, heard)
 
     def land(self, task: SeparationTask, lander: Lander, place: Place, *, replace: bool = False) -> Manifest:
         """
@@ -142,7 +151,8 @@ class SeparationJob:
                 track=self.separation.asked,
                 dialect=self.vendor.settings.dialect.name,
                 refresh=lambda: self.read_task(task.task_id),
-                asked_by=self.asked_by.model_dump(),
+                asked_by=self.asked_by.model_dump(exclude_none=True),
+                entry=self.entry,
                 expected_duration=self.separation.asked.duration,
                 replace=replace,
             )
@@ -155,8 +165,20 @@ class SeparationJob:
             stems=len(manifest.stems),
             bytes=sum(stem.bytes for stem in manifest.stems),
         )
-        self.ledger.landed(self.separation.identity, manifest.uri, landing, self.asked_by)
+        files = tuple(
+            File(name=stem.name, uri=stem.uri, bytes=stem.bytes, sha256=stem.sha256)
+            for stem in manifest.stems
+        )
+        self.ledger.landed(self.separation.identity, manifest.uri, landing, self.asked_by, files)
         return manifest
+
+    def wait_ended(self, message: str) -> None:
+        """Write down that the wait was given up while the vendor's task may go on."""
+        self.ledger.note(self.separation.identity, "wait_ended", by=self.asked_by, message=message)
+
+    def paid(self) -> tuple[int, float]:
+        """Return how many submissions the task instance that asks has paid for in all its tries, and their credits."""
+        return self.ledger.paid_by(self.separation.identity, self.asked_by)
 
     def is_ours(self, manifest: Manifest) -> bool:
         """Tell whether the task instance that asks is the one that landed it, in this try or an earlier one."""
@@ -223,5 +245,5 @@ class SeparationJob:
             message=str(error),
             final=error.verdict is Verdict.FATAL,
         )
-        self.ledger.task_failed(self.separation.identity, task.task_id, outcome)
+        self.ledger.task_failed(self.separation.identity, task.task_id, outcome, status=task.status.value)
         raise error

@@ -22,12 +22,12 @@ from airflow_provider_vocalsep.jobs.patience import recording, sending
 from airflow_provider_vocalsep.ledger import (
     Attach,
     ClaimLostError,
-    EntryState,
     InDoubt,
     Intent,
     LedgerError,
     Outcome,
     Submit,
+    is_unpaid,
 )
 
 if TYPE_CHECKING:
@@ -139,7 +139,16 @@ class Submitter:
         :raises ResubmitDueError: a submit may have been paid just now; called again, this submits anew.
         :raises VocalSepError: nothing was paid.
         """
-        intent = Intent(
+        while True:
+            intent = self._intent()
+            try:
+                self._wait_for_turn(intent)
+                return self._follow(self._decide(intent), intent)
+            except ClaimLostError as e:
+                log.info("Track %r: %s; looking at the ledger again.", self.separation.track.key, e)
+
+    def _intent(self) -> Intent:
+        return Intent(
             attempt_id=uuid.uuid4().hex,
             asked_by=self.asked_by,
             track_key=self.separation.track.key,
@@ -147,35 +156,30 @@ class Submitter:
             title=self.separation.track.title,
             calls_back=self.line is not None,
         )
-        while True:
-            try:
-                self._wait_for_turn(intent)
-                return self._follow(self._decide(intent), intent)
-            except ClaimLostError as e:
-                log.info("Track %r: %s; looking at the ledger again.", self.separation.track.key, e)
 
     def _wait_for_turn(self, intent: Intent) -> None:
         """Wait for the vendor's window before anything is claimed: a claim that waits in line would look like one in doubt."""
         if self.gate is None and self.before_paying is None:
             return
-        entry = self.ledger.read(self.separation.identity)
-        new = entry is None or entry.state is EntryState.FAILED
-        if new or (entry is not None and entry.current.fingerprint != intent.fingerprint):
+        if is_unpaid(self.ledger.read(self.separation.identity), intent.fingerprint):
             if self.before_paying:
                 self.before_paying()
             if self.gate:
                 self.gate.wait()
 
     def _decide(self, intent: Intent) -> Decision:
+        awaited = None
         while True:
             decision = self.ledger.claim(self.separation.identity, intent, manifest_uri=self.manifest_uri)
             if not (isinstance(decision, InDoubt) and decision.in_flight):
                 return decision
-            log.info(
-                "Track %r is being submitted by %s; waiting for the vendor's answer in its ledger entry.",
-                self.separation.track.key,
-                decision.attempt.asked_by,
-            )
+            if decision.attempt.attempt_id != awaited:
+                awaited = decision.attempt.attempt_id
+                log.info(
+                    "Track %r is being submitted by %s; waiting for the vendor's answer in its ledger entry.",
+                    self.separation.track.key,
+                    decision.attempt.asked_by,
+                )
             self.sleep(_IN_FLIGHT_LOOK)
 
     def _follow(self, decision: Decision, intent: Intent) -> Secured:
@@ -217,6 +221,12 @@ class Submitter:
             return self.ledger.take_over(self.separation.identity, lost, intent)
         if lost.calls_back and lost.asked_by.instance != self.asked_by.instance:
             what += " Its vendor task may have called it back: clear that task instance first, it adopts the vendor task."
+        self.ledger.note(
+            self.separation.identity,
+            "left_in_doubt",
+            by=self.asked_by,
+            message=f"on_lost_submit={self.on_lost_submit.value!r}",
+        )
         raise LostSubmitError(
             f"{what} {_WAY_OUT} Ledger entry: {self.ledger.where(self.separation.identity)}"
         )
@@ -240,7 +250,8 @@ class Submitter:
             self.ledger.doubtful(self.separation.identity, attempt_id, str(e))
             log.warning("Track %r: %s", self.separation.track.key, e)
             entry = self.ledger.read(self.separation.identity)
-            adopted = self._adopt(entry.current) if entry else None
+            lost = entry.attempt(attempt_id) if entry else None
+            adopted = self._adopt(lost) if lost else None
             if adopted is not None:
                 return Secured(
                     adopted.vendor_task_id, adopted.submitted_at, attempt_id=attempt_id, calls_back=True
@@ -276,13 +287,19 @@ class Submitter:
 
     def _send(self, attempt_id: str) -> str:
         """Submit; turned away for rate or maintenance, submit once more after a while, with the claim renewed."""
+        refused: VendorError | VendorUnreachableError | None = None
         for attempt in sending(self.sleep, paced=self.gate is not None):
             with attempt:
-                if attempt.retry_state.attempt_number > 1:
+                if refused is not None:
                     if self.gate:
                         self.gate.wait()
-                    self.ledger.renew(self.separation.identity, attempt_id)
-                return self._send_once(attempt_id)
+                    code = refused.code if isinstance(refused, VendorError) else None
+                    self.ledger.renew(self.separation.identity, attempt_id, code=code, message=str(refused))
+                try:
+                    return self._send_once(attempt_id)
+                except (VendorError, VendorUnreachableError) as e:
+                    refused = e
+                    raise
         raise AssertionError("unreachable: Retrying re-raises")
 
     def _send_once(self, attempt_id: str) -> str:

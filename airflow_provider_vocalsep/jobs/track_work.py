@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from airflow_provider_vocalsep.api.models import SeparationTask
     from airflow_provider_vocalsep.jobs.separation import SeparationJob
     from airflow_provider_vocalsep.jobs.submitting import Secured, Submitter
     from airflow_provider_vocalsep.landing.keys import Place
     from airflow_provider_vocalsep.landing.land import Lander
     from airflow_provider_vocalsep.landing.manifest import Manifest
-    from airflow_provider_vocalsep.ledger import Event
+    from airflow_provider_vocalsep.ledger.transitions import Heard
 
 
 @dataclass(frozen=True)
@@ -49,12 +47,12 @@ class TrackWork:
         """Read the vendor's record."""
         return self.job.read_task(vendor_task_id)
 
-    def finish(self, task: SeparationTask, heard: Sequence[Event] = ()) -> Manifest:
+    def finish(self, task: SeparationTask, heard: Heard) -> Manifest:
         """
         Write down how the vendor ended its task, and land the stems.
 
         :param task: The record of a task that has ended.
-        :param heard: What its callbacks said.
+        :param heard: Tells the callbacks that came for an attempt.
         """
         self.job.conclude(task, heard)
         return self.job.land(task, self.lander, self.place, replace=self.replace)

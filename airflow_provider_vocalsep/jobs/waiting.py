@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from airflow_provider_vocalsep.api.errors import VocalSepError
+from airflow_provider_vocalsep.jobs.clock import SteadyClock
 from airflow_provider_vocalsep.jobs.polling import Ended, Poller
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def wait_here(
     read_task: Callable[[str], SeparationTask | None],
     poller: Poller,
     *,
-    now: Callable[[], float] = time.time,
+    now: Callable[[], float] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Ended:
     """
@@ -33,9 +34,10 @@ def wait_here(
 
     :param read_task: Reads the record of a task.
     :param poller: Decides.
-    :param now: The clock, in epoch seconds.
+    :param now: The clock, in epoch seconds; by default one that no jump of the machine's disturbs.
     :param sleep: How to wait, in seconds.
     """
+    now = now or SteadyClock()
     while True:
         try:
             task = read_task(poller.vendor_task_id)

@@ -90,6 +90,7 @@ class Lander:
         dialect: str,
         refresh: Callable[[], SeparationTask],
         asked_by: dict[str, Any] | None = None,
+        entry: str | None = None,
         expected_duration: float | None = None,
         replace: bool = False,
     ) -> Manifest:
@@ -102,6 +103,7 @@ class Lander:
         :param dialect: Which vendor did it, for the manifest.
         :param refresh: Reads the record again, when links have expired. Called in the calling thread.
         :param asked_by: DAG, run, task, map index and try, for the manifest.
+        :param entry: Address of its ledger entry, for the manifest.
         :param expected_duration: Length of the track in seconds, if known; stems are checked against it where the
             vendor's record gives none.
         :param replace: Send stems that are there already.
@@ -133,6 +135,7 @@ class Lander:
             absent=absent,
             uri=place.manifest_uri,
             asked_by=asked_by or {},
+            entry=entry,
         )
         self._write(manifest, place)
         return manifest

@@ -78,7 +78,8 @@ class Manifest(BaseModel):
     :param stems: What is in the bucket.
     :param absent: What the track does not have.
     :param uri: Where this manifest is.
-    :param asked_by: DAG, run, task, map index and try that landed it.
+    :param asked_by: DAG, run, task, map index and try that landed it, and the user who triggered the run by hand.
+    :param entry: Address of the ledger entry, if it was paid for through one.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -96,6 +97,7 @@ class Manifest(BaseModel):
     absent: tuple[AbsentStem, ...] = ()
     uri: str
     asked_by: dict[str, Any] = Field(default_factory=dict)
+    entry: str | None = None
 
     def stem(self, name: str) -> LandedStem | None:
         """Return the stem of that name, if it landed."""

@@ -11,6 +11,7 @@ from airflow_provider_vocalsep.ledger.entry import (
     Asker,
     EntryState,
     Event,
+    File,
     Identity,
     Landing,
     LedgerEntry,
@@ -27,6 +28,7 @@ from airflow_provider_vocalsep.ledger.transitions import (
     Intent,
     Landed,
     Submit,
+    is_unpaid,
 )
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "Decision",
     "EntryState",
     "Event",
+    "File",
     "Identity",
     "InDoubt",
     "Intent",
@@ -50,4 +53,5 @@ __all__ = [
     "Outcome",
     "S3LedgerStore",
     "Submit",
+    "is_unpaid",
 ]

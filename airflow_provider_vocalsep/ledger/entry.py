@@ -18,7 +18,7 @@ from airflow_provider_vocalsep.api.vocabulary import SeparationType
 if TYPE_CHECKING:
     from airflow_provider_vocalsep.api.track import Track
 
-#: Version of the JSON that :class:`LedgerEntry` writes.
+#: Version of the JSON that :class:`LedgerEntry` writes. A field that is added leaves it; one that changes its meaning does not.
 SCHEMA_VERSION = 1
 
 #: Query parameters that only sign a link; the file behind it is the same without them.
@@ -56,6 +56,8 @@ class Asker(_Kept):
     :param task_id: Its Airflow task.
     :param map_index: Its map index, -1 when it is not mapped.
     :param try_number: Its try, from 1.
+    :param user: The Airflow user who triggered its DAG run; ``None`` for a run that nobody triggered by hand, and where
+        Airflow does not tell (before 3.2).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -65,6 +67,7 @@ class Asker(_Kept):
     task_id: str = ""
     map_index: int = -1
     try_number: int = 0
+    user: str | None = None
 
     @property
     def instance(self) -> tuple[str, str, str, int]:
@@ -179,6 +182,24 @@ class Landing(_Kept):
     bytes: int
 
 
+class File(_Kept):
+    """
+    A stem that landed, as it was then.
+
+    :param name: Name of the stem.
+    :param uri: Where it was put.
+    :param bytes: Its size.
+    :param sha256: SHA-256 of its bytes, hex.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    uri: str
+    bytes: int
+    sha256: str
+
+
 class Event(_Kept):
     """
     One line of the history.
@@ -192,6 +213,9 @@ class Event(_Kept):
     :param message: In words.
     :param count: How many times in a row.
     :param last_at: When it happened last.
+    :param credits: Credits that it cost, by the vendor's price list; below zero for what was given back.
+    :param status: The vendor's word for how its task stands.
+    :param files: The stems that landed.
     """
 
     at: datetime
@@ -203,6 +227,9 @@ class Event(_Kept):
     message: str | None = None
     count: int = 1
     last_at: datetime | None = None
+    credits: float | None = None
+    status: str | None = None
+    files: tuple[File, ...] | None = None
 
 
 class LedgerEntry(_Kept):
@@ -210,7 +237,10 @@ class LedgerEntry(_Kept):
     Everything known about one paid separation.
 
     :param schema_version: Version of this JSON.
-    :param account: See :class:`Identity`, as are ``source``, ``separation_type`` and ``stem_name``.
+    :param account: Name of the vendor account that pays.
+    :param source: The audio: ``task_id/audio_id`` of a generated track, or the address of an own file.
+    :param separation_type: What it is separated into.
+    :param stem_name: The stem asked for with ``split_stem_advanced``.
     :param track_key: The key under which the track was asked for first.
     :param title: Its title, for people.
     :param state: Where it stands.
@@ -235,6 +265,15 @@ class LedgerEntry(_Kept):
     def current(self) -> Attempt:
         """The latest attempt."""
         return self.attempts[-1]
+
+    @property
+    def unanswered(self) -> list[Attempt]:
+        """The attempts of which it is not known whether the vendor took, and charged, them."""
+        return [a for a in self.attempts if a.vendor_task_id is None and a.outcome is None]
+
+    def holder(self, fingerprint: str) -> Attempt | None:
+        """The latest attempt at this version of the audio."""
+        return next((a for a in reversed(self.attempts) if a.fingerprint == fingerprint), None)
 
     def attempt(self, attempt_id: str) -> Attempt | None:
         """Find an attempt by its id."""

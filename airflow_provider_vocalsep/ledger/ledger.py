@@ -11,19 +11,20 @@ from airflow_provider_vocalsep.ledger import transitions
 from airflow_provider_vocalsep.ledger.errors import LedgerConflictError, LedgerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from airflow_provider_vocalsep.ledger.entry import (
         Asker,
         Attempt,
         Event,
+        File,
         Identity,
         Landing,
         LedgerEntry,
         Outcome,
     )
     from airflow_provider_vocalsep.ledger.store import LedgerStore
-    from airflow_provider_vocalsep.ledger.transitions import Decision, Intent
+    from airflow_provider_vocalsep.ledger.transitions import Decision, Heard, Intent
 
 T = TypeVar("T")
 
@@ -45,11 +46,20 @@ class Ledger:
 
     :param store: Where the entries are.
     :param now: The clock.
+    :param on_event: Told of each line that was added to a history, once it is in the store: never twice, and not at all
+        if this process dies in between.
     """
 
-    def __init__(self, store: LedgerStore, *, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        store: LedgerStore,
+        *,
+        now: Callable[[], datetime] = utc_now,
+        on_event: Callable[[LedgerEntry, Event], None] | None = None,
+    ) -> None:
         self.store = store
         self.now = now
+        self.on_event = on_event
         self._written: dict[str, tuple[LedgerEntry | None, str | None]] = {}
 
     def read(self, identity: Identity) -> LedgerEntry | None:
@@ -70,9 +80,13 @@ class Ledger:
         """Submit anew in place of a lost attempt."""
         return self._swap(identity, lambda e: transitions.take_over(_existing(e), lost, intent, self.now()))
 
-    def renew(self, identity: Identity, attempt_id: str) -> None:
-        """Write the intent afresh before the submit is sent once more."""
-        self._change(identity, lambda e: transitions.renew(e, attempt_id, self.now()))
+    def renew(
+        self, identity: Identity, attempt_id: str, *, code: int | None = None, message: str | None = None
+    ) -> None:
+        """Write the intent afresh before the submit is sent once more; ``code`` and ``message`` say why."""
+        self._change(
+            identity, lambda e: transitions.renew(e, attempt_id, self.now(), code=code, message=message)
+        )
 
     def submitted(
         self, identity: Identity, attempt_id: str, vendor_task_id: str, *, event: str = "submitted"
@@ -83,9 +97,9 @@ class Ledger:
             lambda e: transitions.record_submitted(e, attempt_id, vendor_task_id, self.now(), event=event),
         )
 
-    def called_back(self, identity: Identity, attempt_id: str, heard: Event) -> None:
-        """Keep a callback."""
-        self._change(identity, lambda e: transitions.record_callback(e, attempt_id, heard))
+    def called_back(self, identity: Identity, heard: Heard) -> None:
+        """Keep the callbacks that came for its attempts."""
+        self._change(identity, lambda e: transitions.record_callbacks(e, heard))
 
     def doubtful(self, identity: Identity, attempt_id: str, message: str) -> None:
         """Keep that the answer to a submit was lost."""
@@ -95,13 +109,15 @@ class Ledger:
         """Keep that an attempt came to nothing."""
         self._change(identity, lambda e: transitions.record_failed(e, attempt_id, outcome, event=event))
 
-    def task_failed(self, identity: Identity, vendor_task_id: str, outcome: Outcome) -> None:
-        """Keep that the vendor gave a task up."""
+    def task_failed(
+        self, identity: Identity, vendor_task_id: str, outcome: Outcome, *, status: str | None = None
+    ) -> None:
+        """Keep that the vendor gave a task up, in its own word ``status``."""
 
         def fail(entry: LedgerEntry) -> None:
             for attempt in entry.attempts:
                 if attempt.vendor_task_id == vendor_task_id:
-                    transitions.record_failed(entry, attempt.attempt_id, outcome)
+                    transitions.record_failed(entry, attempt.attempt_id, outcome, status=status)
 
         self._change(identity, fail)
 
@@ -110,21 +126,43 @@ class Ledger:
         entry = _existing(self.read(identity))
         return transitions.failed_submissions(entry, asker, vendor_task_id)
 
+    def paid_by(self, identity: Identity, asker: Asker) -> tuple[int, float]:
+        """
+        Count what a task instance has paid for, see :func:`~airflow_provider_vocalsep.ledger.transitions.paid_by`.
+
+        Right after a change it costs no request.
+        """
+        written = self._written.get(identity.digest)
+        entry = written[0] if written else self.read(identity)
+        return transitions.paid_by(entry, asker) if entry else (0, 0.0)
+
     def separated(
-        self, identity: Identity, vendor_task_id: str, asked_by: Asker, heard: Sequence[Event] = ()
+        self,
+        identity: Identity,
+        vendor_task_id: str,
+        asked_by: Asker,
+        heard: Heard = lambda _: (),
+        *,
+        status: str | None = None,
     ) -> None:
-        """Keep that the vendor is done, and with it what its callbacks said."""
+        """Keep that the vendor is done, in its own word ``status``, and with it what its callbacks said."""
 
         def record(entry: LedgerEntry) -> None:
-            for line in heard:
-                transitions.record_callback(entry, line.attempt_id or "", line)
-            transitions.record_separated(entry, vendor_task_id, asked_by, self.now())
+            transitions.record_callbacks(entry, heard)
+            transitions.record_separated(entry, vendor_task_id, asked_by, self.now(), status=status)
 
         self._change(identity, record)
 
-    def landed(self, identity: Identity, manifest_uri: str, landing: Landing, asked_by: Asker) -> None:
-        """Keep that stems and manifest are in the bucket."""
-        self._change(identity, lambda e: transitions.record_landed(e, manifest_uri, landing, asked_by))
+    def landed(
+        self,
+        identity: Identity,
+        manifest_uri: str,
+        landing: Landing,
+        asked_by: Asker,
+        files: tuple[File, ...] | None = None,
+    ) -> None:
+        """Keep that stems and manifest are in the bucket, and which bytes they were."""
+        self._change(identity, lambda e: transitions.record_landed(e, manifest_uri, landing, asked_by, files))
 
     def note(self, identity: Identity, event: str, *, by: Asker, message: str | None = None) -> None:
         """Append one line to the history."""
@@ -142,6 +180,7 @@ class Ledger:
     def _swap(
         self, identity: Identity, transition: Callable[[LedgerEntry | None], tuple[LedgerEntry | None, T]]
     ) -> T:
+        said: list[Event] = []
         for attempt in Retrying(
             retry=retry_if_exception_type(LedgerConflictError),
             wait=wait_random_exponential(multiplier=0.02, max=1),
@@ -154,12 +193,34 @@ class Ledger:
                     entry, version = self._written.pop(identity.digest)
                 else:
                     entry, version = self.store.read(identity)
+                before = _end_of_history(entry)
                 changed, result = transition(entry)
                 if changed is not None:
+                    said += _added(changed, before)
                     written = self.store.write(identity, changed, version)
                     if written is not None:
                         self._written[identity.digest] = changed, written
+        self._tell(changed or entry, said)
         return result
+
+    def _tell(self, entry: LedgerEntry | None, said: list[Event]) -> None:
+        """Tell what of it is in the store: also what a write said whose answer was lost, and not what lost its swap."""
+        if entry is None or self.on_event is None:
+            return
+        for place, event in enumerate(said):
+            if event in entry.history and event not in said[:place]:
+                self.on_event(entry, event)
+
+
+def _end_of_history(entry: LedgerEntry | None) -> tuple[int, int]:
+    """Return how many lines there are, and how often the last of them happened."""
+    return (len(entry.history), entry.history[-1].count) if entry and entry.history else (0, 0)
+
+
+def _added(entry: LedgerEntry, before: tuple[int, int]) -> list[Event]:
+    lines, count = before
+    again = lines > 0 and entry.history[lines - 1].count > count
+    return entry.history[lines - again :]
 
 
 def _existing(entry: LedgerEntry | None) -> LedgerEntry:

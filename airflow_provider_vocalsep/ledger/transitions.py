@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_vocalsep.api.errors import Verdict
+from airflow_provider_vocalsep.api.vocabulary import CREDITS
 from airflow_provider_vocalsep.ledger.entry import (
     Asker,
     Attempt,
@@ -23,13 +25,21 @@ from airflow_provider_vocalsep.ledger.entry import (
     Outcome,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from airflow_provider_vocalsep.ledger.entry import File
+
+    #: Lines of the history about the callbacks that came for an attempt, by its id.
+    Heard = Callable[[str], Sequence[Event]]
+
 #: How long a claim of somebody else is taken to be in the middle of its submit. Longer than the client's
 #: connect and read time-outs together (``client.TIMEOUT``), so an older claim's process is no longer sending.
 IN_FLIGHT = timedelta(seconds=180)
 
 #: Events that only count up while nothing else happens in between, so that a nightly run over a
 #: catalogue that landed long ago does not grow every entry for ever.
-_COLLAPSED = frozenset({"skipped", "attached", "waited"})
+_COLLAPSED = frozenset({"skipped", "attached", "sent_again", "left_in_doubt"})
 
 
 @dataclass(frozen=True)
@@ -120,6 +130,7 @@ def claim(
     :param now: The time.
     :param manifest_uri: Where the stems are to land; ``None`` when they are not to be landed.
     :return: The entry to write (``None``: nothing to write) and what the caller may do.
+    :raises ClaimLostError: this attempt had the claim already and somebody has given it up.
     """
     if entry is None:
         entry = LedgerEntry(
@@ -133,22 +144,36 @@ def claim(
             attempts=[_attempt_of(intent, now)],
         )
         return _claimed(entry, intent, now)
-    current = entry.current
-    if current.attempt_id == intent.attempt_id:  # our own write, whose answer the store lost
-        return None, Submit(current.attempt_id)
-    if current.fingerprint != intent.fingerprint:
+    held = entry.holder(intent.fingerprint)
+    if _is_ours(entry, held, intent):
+        return None, Submit(intent.attempt_id)
+    if held is None:
         return _add_attempt(entry, intent, now, message="the audio behind this source has changed")
-    if entry.state is EntryState.FAILED:
+    if is_unpaid(entry, intent.fingerprint):
         return _add_attempt(entry, intent, now)
-    if current.vendor_task_id is None or current.submitted_at is None:
-        others = current.asked_by.instance != intent.asked_by.instance
-        return None, InDoubt(current, in_flight=others and now - current.claimed_at < IN_FLIGHT)
-    known = current.vendor_task_id, current.submitted_at, current.attempt_id
+    if held.vendor_task_id is None or held.submitted_at is None:
+        others = held.asked_by.instance != intent.asked_by.instance
+        return None, InDoubt(held, in_flight=others and now - held.claimed_at < IN_FLIGHT)
+    known = held.vendor_task_id, held.submitted_at, held.attempt_id
     landing = entry.landings.get(manifest_uri or "")
-    if landing is not None and landing.vendor_task_id == current.vendor_task_id:
+    if landing is not None and landing.vendor_task_id == held.vendor_task_id:
         return None, Landed(*known)
-    note(entry, "attached", now, by=intent.asked_by, vendor_task_id=current.vendor_task_id)
-    return entry, Attach(*known, reports_to=current.asked_by if current.calls_back else None)
+    note(entry, "attached", now, by=intent.asked_by, vendor_task_id=held.vendor_task_id)
+    return entry, Attach(*known, reports_to=held.asked_by if held.calls_back else None)
+
+
+def is_unpaid(entry: LedgerEntry | None, fingerprint: str) -> bool:
+    """
+    Tell whether a claim would be a new purchase.
+
+    :param entry: What the ledger holds, ``None`` for nothing.
+    :param fingerprint: Version of the audio. One that was paid for stays paid for, also when it is no longer the latest:
+        a process may have looked at the file before somebody replaced it.
+    """
+    held = entry.holder(fingerprint) if entry else None
+    if entry is None or held is None:
+        return True
+    return entry.state is EntryState.FAILED if held is entry.current else held.outcome is not None
 
 
 def take_over(
@@ -157,27 +182,50 @@ def take_over(
     """
     Submit anew in place of an attempt whose answer was lost. This may pay a second time.
 
-    :raises ClaimLostError: when the attempt in doubt has been answered or taken over meanwhile.
+    :raises ClaimLostError: when the attempt in doubt has been answered or taken over meanwhile, or this one was.
     """
-    if entry.current.attempt_id == intent.attempt_id:
+    held = entry.holder(lost.fingerprint)
+    if _is_ours(entry, held, intent):
         return None, Submit(intent.attempt_id)
-    if entry.current.attempt_id != lost.attempt_id or entry.current.vendor_task_id is not None:
+    if held is None or held.attempt_id != lost.attempt_id or held.vendor_task_id is not None:
         raise ClaimLostError(f"attempt {lost.attempt_id} is no longer in doubt")
     note(entry, "submit_given_up", now, by=intent.asked_by, attempt_id=lost.attempt_id)
     return _add_attempt(entry, intent, now, message="the answer to the submit before was lost")
 
 
-def renew(entry: LedgerEntry, attempt_id: str, now: datetime) -> None:
+def _is_ours(entry: LedgerEntry, held: Attempt | None, intent: Intent) -> bool:
+    """
+    Tell whether an attempt has the claim already, by a write of its own whose answer the store lost.
+
+    :raises ClaimLostError: it had, and somebody has given it up since.
+    """
+    if held is not None and held.attempt_id == intent.attempt_id:
+        return True
+    if entry.attempt(intent.attempt_id) is not None:
+        raise ClaimLostError(f"attempt {intent.attempt_id} was given up before it knew that it had the claim")
+    return False
+
+
+def renew(
+    entry: LedgerEntry, attempt_id: str, now: datetime, *, code: int | None = None, message: str | None = None
+) -> None:
     """
     Write the intent afresh, right before the submit is sent once more after a refusal.
 
+    :param entry: The entry.
+    :param attempt_id: The attempt.
+    :param now: The time.
+    :param code: The vendor's code of the refusal.
+    :param message: The refusal in words.
     :raises ClaimLostError: when another attempt holds the claim.
     """
-    if entry.current.attempt_id != attempt_id:
-        raise ClaimLostError(
-            f"attempt {entry.current.attempt_id} of {entry.current.asked_by} holds the claim"
-        )
-    entry.current.claimed_at = now
+    attempt = _attempt(entry, attempt_id)
+    held = entry.holder(attempt.fingerprint)
+    if held is not None and held is not attempt:
+        raise ClaimLostError(f"attempt {held.attempt_id} of {held.asked_by} holds the claim")
+    attempt.claimed_at = now
+    asker = attempt.asked_by
+    note(entry, "sent_again", now, by=asker, attempt_id=attempt_id, code=code, message=message)
 
 
 def record_submitted(
@@ -195,30 +243,40 @@ def record_submitted(
     attempt = _attempt(entry, attempt_id)
     if attempt.vendor_task_id == vendor_task_id:
         return
+    note(
+        entry, event, now, by=attempt.asked_by, attempt_id=attempt_id, vendor_task_id=vendor_task_id,
+        credits=price_of(entry),
+    )  # fmt: skip
+    if attempt.vendor_task_id is not None:
+        return
     attempt.vendor_task_id, attempt.submitted_at = vendor_task_id, now
-    note(entry, event, now, by=attempt.asked_by, attempt_id=attempt_id, vendor_task_id=vendor_task_id)
     if entry.current is attempt:
         attempt.outcome = None
         entry.state = EntryState.SUBMITTED
 
 
-def record_callback(entry: LedgerEntry, attempt_id: str, heard: Event) -> None:
+def record_callbacks(entry: LedgerEntry, heard: Heard) -> None:
     """
-    Keep a callback that came, once: a later look at the same one only brings its count up to date.
+    Keep the callbacks that came, each once: a later look at the same one only brings its count up to date.
+
+    Those of earlier attempts too: the vendor may call back about a task that failed when the next one is under way.
 
     :param entry: The entry.
-    :param attempt_id: The attempt that it belongs to.
-    :param heard: The line of the history.
+    :param heard: Tells what came for an attempt.
     """
+    for attempt in entry.attempts:
+        for line in heard(attempt.attempt_id) if attempt.calls_back else ():
+            _record_callback(entry, attempt.attempt_id, line)
+
+
+def _record_callback(entry: LedgerEntry, attempt_id: str, line: Event) -> None:
+    which = (line.event, attempt_id, line.vendor_task_id)
     for event in entry.history:
-        if (event.event, event.attempt_id, event.vendor_task_id) == (
-            heard.event,
-            attempt_id,
-            heard.vendor_task_id,
-        ):
-            event.count, event.last_at = heard.count, heard.last_at
+        if (event.event, event.attempt_id, event.vendor_task_id) == which:
+            if line.count > event.count:
+                event.count, event.last_at = line.count, line.last_at
             return
-    entry.history.append(heard)
+    entry.history.append(line)
 
 
 def record_doubt(entry: LedgerEntry, attempt_id: str, message: str, now: datetime) -> None:
@@ -227,7 +285,14 @@ def record_doubt(entry: LedgerEntry, attempt_id: str, message: str, now: datetim
     note(entry, "submit_lost", now, by=attempt.asked_by, attempt_id=attempt_id, message=message)
 
 
-def record_failed(entry: LedgerEntry, attempt_id: str, outcome: Outcome, *, event: str = "failed") -> None:
+def record_failed(
+    entry: LedgerEntry,
+    attempt_id: str,
+    outcome: Outcome,
+    *,
+    event: str = "failed",
+    status: str | None = None,
+) -> None:
     """
     Keep that an attempt came to nothing.
 
@@ -235,10 +300,12 @@ def record_failed(entry: LedgerEntry, attempt_id: str, outcome: Outcome, *, even
     :param attempt_id: The attempt.
     :param outcome: How.
     :param event: ``failed`` for a task that the vendor gave up, ``submit_refused`` for one it never took.
+    :param status: The vendor's word for the state of its task.
     """
     attempt = _attempt(entry, attempt_id)
     if attempt.outcome is not None and attempt.outcome.final == outcome.final:
         return
+    given_back = outcome.verdict is Verdict.REFUNDED and attempt.outcome is None and attempt.vendor_task_id
     attempt.outcome = outcome
     note(
         entry,
@@ -249,56 +316,80 @@ def record_failed(entry: LedgerEntry, attempt_id: str, outcome: Outcome, *, even
         vendor_task_id=attempt.vendor_task_id,
         code=outcome.code,
         message=outcome.message,
+        status=status,
+        credits=-price_of(entry) if given_back else None,
     )
     if entry.current is attempt and entry.state is not EntryState.LANDED:
         entry.state = EntryState.FAILED
 
 
-def record_separated(entry: LedgerEntry, vendor_task_id: str, asked_by: Asker, now: datetime) -> None:
-    """Keep that the vendor is done."""
+def record_separated(
+    entry: LedgerEntry, vendor_task_id: str, asked_by: Asker, now: datetime, *, status: str | None = None
+) -> None:
+    """Keep that the vendor is done, in its own word ``status``."""
     if entry.state is EntryState.SUBMITTED and entry.current.vendor_task_id == vendor_task_id:
         entry.state = EntryState.SEPARATED
-        note(entry, "separated", now, by=asked_by, vendor_task_id=vendor_task_id)
+        note(entry, "separated", now, by=asked_by, vendor_task_id=vendor_task_id, status=status)
 
 
-def record_landed(entry: LedgerEntry, manifest_uri: str, landing: Landing, asked_by: Asker) -> None:
-    """Keep that the stems and their manifest are in the bucket."""
+def record_landed(
+    entry: LedgerEntry,
+    manifest_uri: str,
+    landing: Landing,
+    asked_by: Asker,
+    files: tuple[File, ...] | None = None,
+) -> None:
+    """Keep that the stems and their manifest are in the bucket, and which bytes they were."""
     entry.landings[manifest_uri] = landing
     note(
         entry, "landed", landing.at, by=asked_by, vendor_task_id=landing.vendor_task_id,
-        message=f"{landing.stems} stems, {landing.bytes} bytes, {manifest_uri}",
+        message=f"{landing.stems} stems, {landing.bytes} bytes, {manifest_uri}", files=files,
     )  # fmt: skip
     if entry.current.vendor_task_id == landing.vendor_task_id:
         entry.state = EntryState.LANDED
 
 
-def note(
-    entry: LedgerEntry,
-    event: str,
-    now: datetime,
-    *,
-    by: Asker | None = None,
-    attempt_id: str | None = None,
-    vendor_task_id: str | None = None,
-    code: int | None = None,
-    message: str | None = None,
-) -> None:
-    """Append to the history; an event of the quiet kind that repeats is counted instead."""
+def note(entry: LedgerEntry, event: str, now: datetime, *, by: Asker | None = None, **said: Any) -> None:
+    """
+    Append to the history; an event of the quiet kind that repeats is counted instead.
+
+    :param entry: The entry.
+    :param event: What happened, in one word.
+    :param now: The time.
+    :param by: Who was at it.
+    :param said: Other fields of :class:`~airflow_provider_vocalsep.ledger.entry.Event`.
+    """
     last = entry.history[-1] if entry.history else None
-    if last is not None and last.event == event and event in _COLLAPSED:
-        last.count, last.last_at, last.by, last.message = last.count + 1, now, by, message
+    if last is not None and last.event == event and event in _COLLAPSED and not _is_retry(event, last.by, by):
+        last.count, last.last_at, last.by = last.count + 1, now, by
+        last.code, last.message = said.get("code"), said.get("message")
         return
-    entry.history.append(
-        Event(
-            at=now,
-            event=event,
-            by=by,
-            attempt_id=attempt_id,
-            vendor_task_id=vendor_task_id,
-            code=code,
-            message=message,
-        )
-    )
+    entry.history.append(Event(at=now, event=event, by=by, **said))
+
+
+def _is_retry(event: str, before: Asker | None, by: Asker | None) -> bool:
+    """Tell whether this is another try of the same task instance, which people want to see for itself."""
+    if event != "attached" or before is None or by is None:
+        return False
+    return before.instance == by.instance and before.try_number != by.try_number
+
+
+def price_of(entry: LedgerEntry) -> float:
+    """Return the credits that one submission costs."""
+    return float(CREDITS[entry.separation_type])
+
+
+def paid_by(entry: LedgerEntry, asker: Asker) -> tuple[int, float]:
+    """
+    Count what a task instance has paid for, in all its tries.
+
+    :param entry: The entry.
+    :param asker: The task instance.
+    :return: Submissions that the vendor took, and their credits without those given back.
+    """
+    ours = [a for a in entry.attempts if a.vendor_task_id and a.asked_by.instance == asker.instance]
+    kept = [a for a in ours if a.outcome is None or a.outcome.verdict is not Verdict.REFUNDED]
+    return len(ours), price_of(entry) * len(kept)
 
 
 def failed_submissions(entry: LedgerEntry, asker: Asker, vendor_task_id: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+from airflow.providers.common.compat.sdk import BaseOperatorLink
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
@@ -27,8 +27,12 @@ class StemsLink(BaseOperatorLink):
         return self.key
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the link of a task instance, empty before its stems have landed."""
-        return XCom.get_value(key=self.key, ti_key=ti_key) or ""
+        """
+        Return the link of a task instance, empty before its stems have landed.
+
+        :param operator: The one that has just run: Airflow asks in the worker, and keeps the answer.
+        """
+        return getattr(operator, "stems_link", "")
 
 
 def stems_url(client: S3Client, bucket: str, prefix: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_vocalsep import metrics
 from airflow_provider_vocalsep.api.errors import TrackError, VendorError, Verdict, VocalSepError
 from airflow_provider_vocalsep.catalogue.errors import CatalogueError
 from airflow_provider_vocalsep.client.settings import USER_AGENT, ConnectionSettingsError
@@ -90,6 +91,8 @@ def asker_of(context: Context) -> Asker:
         task_id=ti.task_id,
         map_index=-1 if ti.map_index is None else ti.map_index,
         try_number=ti.try_number,
+        # Airflow tells since 3.2, and nobody of a run that was not triggered by hand.
+        user=getattr(context.get("dag_run"), "triggering_user_name", None),
     )
 
 
@@ -191,7 +194,7 @@ def ledger_of(
         uri = f"{destination.rstrip('/')}/_vocalsep/ledger"
     if uri is not None and s3_client is not None:
         bucket, prefix = parse_s3_uri(uri)
-        return Ledger(S3LedgerStore(s3_client, bucket, prefix.strip("/")))
+        return Ledger(S3LedgerStore(s3_client, bucket, prefix.strip("/")), on_event=metrics.history_line)
     task_state = context.get("task_state_store")
     store: LedgerStore
     if task_state is not None:
@@ -202,7 +205,7 @@ def ledger_of(
             "this task submits, and pays, again. Set ledger='s3://...' or retries=0."
         )
         store = MemoryLedgerStore()
-    return Ledger(store)
+    return Ledger(store, on_event=metrics.history_line)
 
 
 def lander_of(

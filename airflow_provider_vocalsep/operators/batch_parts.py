@@ -13,13 +13,13 @@ from airflow_provider_vocalsep.callbacks.line import callback_line, history_line
 from airflow_provider_vocalsep.catalogue.errors import CatalogueError
 from airflow_provider_vocalsep.client.pace import submit_gate
 from airflow_provider_vocalsep.jobs.batch import BatchJob, Budget
-from airflow_provider_vocalsep.jobs.report import BatchReport, ReportError, RowState
+from airflow_provider_vocalsep.jobs.report import RowState
+from airflow_provider_vocalsep.jobs.report_file import ReportFile
 from airflow_provider_vocalsep.jobs.separation import Separation, SeparationJob
 from airflow_provider_vocalsep.jobs.source import prepare_source
 from airflow_provider_vocalsep.jobs.submitting import OnLostSubmit, Submitter
 from airflow_provider_vocalsep.jobs.track_work import TrackWork
-from airflow_provider_vocalsep.landing.errors import StorageError
-from airflow_provider_vocalsep.landing.keys import Place, parse_s3_uri, safe_key
+from airflow_provider_vocalsep.landing.keys import Place, parse_s3_uri
 from airflow_provider_vocalsep.landing.land import check_destination
 from airflow_provider_vocalsep.operators.assembly import (
     asker_of,
@@ -36,22 +36,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_vocalsep.api.track import Track
     from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
-    from airflow_provider_vocalsep.ledger import Asker, Event
+    from airflow_provider_vocalsep.jobs.report import BatchReport
+    from airflow_provider_vocalsep.ledger import Event
 
 log = logging.getLogger(__name__)
-
-
-def run_folder(destination: str, asked_by: Asker) -> tuple[str, str]:
-    """
-    Return where plans and reports of an Airflow task in a DAG run lie.
-
-    :param destination: ``s3://bucket/prefix`` under which stems land.
-    :param asked_by: The task instance.
-    :return: Bucket, and key prefix without a slash at the end.
-    """
-    bucket, prefix = parse_s3_uri(destination)
-    parts = [safe_key(part) for part in (asked_by.dag_id, asked_by.run_id, asked_by.task_id)]
-    return bucket, "/".join(part for part in (prefix.strip("/"), "_vocalsep/runs", *parts) if part)
 
 
 def read_chunk(uri: str, aws_conn_id: str | None) -> list[dict[str, Any]]:
@@ -64,7 +52,7 @@ def read_chunk(uri: str, aws_conn_id: str | None) -> list[dict[str, Any]]:
     bucket, key = parse_s3_uri(uri)
     try:
         body = s3_client_of(aws_conn_id).get_object(Bucket=bucket, Key=key)["Body"].read()
-        return [json.loads(line) for line in body.decode().splitlines() if line.strip()]
+        return [json.loads(line) for line in body.decode().split("\n") if line.strip()]
     except (ClientError, BotoCoreError, ValueError) as e:
         raise CatalogueError(
             f"The chunk of tracks {uri} could not be read: {e} Nothing was submitted."
@@ -106,6 +94,7 @@ class BatchParts:
         self.s3_client = s3_client_of(aws_conn_id)
         self.ledger = ledger_of(ledger, destination, s3_client=self.s3_client, context=context)
         self.lander = lander_of(hook.settings, self.s3_client, upload_args, max_parallel=parallel)
+        self.report_file = ReportFile(self.s3_client, destination, self.asked_by, separation_type, stem_name)
         self._inbox = inbox_of(context)
 
     @property
@@ -122,56 +111,29 @@ class BatchParts:
     @property
     def report_uri(self) -> str:
         """Address of the run report."""
-        bucket, key = self._report_place
-        return f"s3://{bucket}/{key}"
-
-    @property
-    def _report_place(self) -> tuple[str, str]:
-        bucket, folder = run_folder(self.destination, self.asked_by)
-        return bucket, f"{folder}/{max(self.asked_by.map_index, 0):05}.jsonl"
+        return self.report_file.uri
 
     def check_destination(self) -> None:
         """Make sure, before anything is paid, that stems can be written."""
-        check_destination(self.s3_client, self._place(self.tracks[0]), upload_args=self.upload_args)
+        check_destination(self.s3_client, self.place(self.tracks[0]), upload_args=self.upload_args)
 
     def read_report(self) -> BatchReport | None:
-        """
-        Read what an earlier leg or try of this task instance left.
-
-        :return: ``None`` if there is nothing that can be read.
-        :raises StorageError: the bucket did not answer.
-        """
-        bucket, key = self._report_place
-        try:
-            body = self.s3_client.get_object(Bucket=bucket, Key=key)["Body"].read()
-            return BatchReport.from_jsonl(body, where=self.report_uri)
-        except ClientError as e:
-            if e.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
-                return None
-            raise StorageError(f"The run report {self.report_uri} could not be read: {e}") from e
-        except BotoCoreError as e:
-            raise StorageError(f"The run report {self.report_uri} could not be read: {e}") from e
-        except ReportError as e:
-            log.warning("%s; going by the ledger.", e)
-            return None
+        """Read what an earlier leg or try of this task instance left."""
+        return self.report_file.read()
 
     def write_report(self, report: BatchReport) -> None:
-        """
-        Write the run report.
-
-        :raises StorageError: the bucket did not take it. The ledger has all that matters; a retry goes on from there.
-        """
-        bucket, key = self._report_place
-        body = report.to_jsonl(**self.asked_by.model_dump())
-        try:
-            self.s3_client.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/x-ndjson")
-        except (ClientError, BotoCoreError) as e:
-            raise StorageError(f"The run report {self.report_uri} could not be written: {e}") from e
+        """Write the run report."""
+        self.report_file.write(report)
 
     def has_heard_of_all(self, job: BatchJob) -> bool:
         """Look once more what came in: whether all that is waited for has been called back about."""
         self._inbox.update(inbox_of(self.context))
         return all(row.attempt_id in self._inbox for row in job.report.having(RowState.WAITING))
+
+    def has_heard_of_a_doubt(self, job: BatchJob) -> bool:
+        """Look once more what came in: whether something in doubt has been called back about."""
+        self._inbox.update(inbox_of(self.context))
+        return any(row.attempt_id in self._inbox for row in job.report.having(RowState.IN_DOUBT))
 
     def job(
         self,
@@ -208,7 +170,7 @@ class BatchParts:
                 account=settings.account,
                 fingerprint=source.fingerprint,
             )
-            place = self._place(track)
+            place = self.place(track)
             return TrackWork(
                 SeparationJob(
                     separation,
@@ -240,5 +202,6 @@ class BatchParts:
     def _heard(self, attempt_id: str) -> list[Event]:
         return [history_line(heard, attempt_id, self.asked_by) for heard in self._inbox.get(attempt_id, [])]
 
-    def _place(self, track: Track) -> Place:
+    def place(self, track: Track) -> Place:
+        """Return where a track's stems belong."""
         return Place(self.destination, track.key, self.separation_type, self.stem_name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import shutil
@@ -17,24 +18,29 @@ from botocore.exceptions import BotoCoreError, ClientError
 from airflow_provider_vocalsep.api.errors import VocalSepError
 from airflow_provider_vocalsep.api.requests import parse_separation_type
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
-from airflow_provider_vocalsep.catalogue.errors import CatalogueError
+from airflow_provider_vocalsep.catalogue.errors import CatalogueError, NoRoomError
 from airflow_provider_vocalsep.catalogue.plan import Plan, SeenKeys, chunks
 from airflow_provider_vocalsep.catalogue.sources import read_rows
+from airflow_provider_vocalsep.jobs.report_file import run_folder
 from airflow_provider_vocalsep.landing.errors import StorageError
 from airflow_provider_vocalsep.landing.keys import Place, parse_s3_uri
+from airflow_provider_vocalsep.links.page import PageLink, run_page
 from airflow_provider_vocalsep.operators.assembly import asker_of, fail_or_retry, s3_client_of
-from airflow_provider_vocalsep.operators.batch_parts import run_folder
+from airflow_provider_vocalsep.operators.lineage import LISTED, Data, tell_hook_lineage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, TaskInstanceKey
     from mypy_boto3_s3 import S3Client
 
     from airflow_provider_vocalsep.api.track import Track
     from airflow_provider_vocalsep.catalogue.sources import Numbered
 
 log = logging.getLogger(__name__)
+
+#: What the file system says when it has no room (``man 2 write``).
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 #: Rows that are fetched from a database at a time.
 _FETCH = 5000
@@ -104,6 +110,7 @@ class PlanCatalogueOperator(BaseOperator):
         "aws_conn_id",
     )
     template_fields_renderers = {"sql": "sql", "columns": "json"}
+    operator_extra_links = (PageLink(),)
     ui_color = "#e4f0ff"
 
     def __init__(
@@ -135,12 +142,20 @@ class PlanCatalogueOperator(BaseOperator):
         self.stem_name = stem_name
         self.aws_conn_id = aws_conn_id
 
+    def page(self, ti: TaskInstanceKey) -> str:
+        """Return the page of the DAG run, for :class:`~airflow_provider_vocalsep.links.page.PageLink`."""
+        return run_page(ti)
+
     def execute(self, context: Context) -> list[str]:
         """Write the plan and return the addresses of its chunks."""
         try:
             return self._plan(context)
         except VocalSepError as e:
             fail_or_retry(e)
+        except OSError as e:
+            if e.errno in _NO_ROOM:
+                raise NoRoomError(e) from e
+            raise
 
     def _plan(self, context: Context) -> list[str]:
         bad_rows, size = _checked(self.bad_rows), int(self.chunk_size)
@@ -168,9 +183,12 @@ class PlanCatalogueOperator(BaseOperator):
         _after(plan, self._name, bad_rows, where)
         _check_map_length(len(found), plan.counts.tracks)
         log.info(
-            "%s: %d tracks in %d chunks; %d rows say nothing new, %d have landed, %d cannot be used.",
+            "%s: %d tracks in %d chunks, each for one task instance; %d rows say nothing new, %d have landed, %d cannot be used.",
             self._name, plan.counts.tracks, len(found), plan.counts.duplicates, plan.counts.landed, plan.counts.rejects,
         )  # fmt: skip
+        read = [Data.at(_uri_of(self.catalogue))] if isinstance(self.catalogue, str) and not self.sql else []
+        written = found if len(found) <= LISTED else [f"s3://{bucket}/{folder}"]
+        tell_hook_lineage(self.aws_conn_id, inputs=read, outputs=map(Data.at, written))
         return found
 
     @property
@@ -236,7 +254,13 @@ def opened(catalogue: str, aws_conn_id: str | None) -> Iterator[IO[bytes]]:
             copy.seek(0)
             yield copy
     except (ClientError, BotoCoreError, OSError) as e:
+        if isinstance(e, OSError) and e.errno in _NO_ROOM:
+            raise NoRoomError(e) from e
         raise CatalogueError(f"Catalogue {catalogue} could not be read: {e}") from e
+
+
+def _uri_of(catalogue: str) -> str:
+    return catalogue if "://" in catalogue else Path(catalogue).absolute().as_uri()
 
 
 def _query(sql: str, conn_id: str | None) -> Iterator[Numbered]:

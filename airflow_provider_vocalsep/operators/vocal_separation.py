@@ -17,11 +17,14 @@ from airflow_provider_vocalsep.callbacks.line import callback_line, history_line
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook, outcome_of
 from airflow_provider_vocalsep.jobs.adoption import CallbackAwaited
 from airflow_provider_vocalsep.jobs.polling import WaitOutcome
+from airflow_provider_vocalsep.jobs.report_file import ReportFile
 from airflow_provider_vocalsep.jobs.separation import Separation, SeparationJob
 from airflow_provider_vocalsep.jobs.source import Source, prepare_source
 from airflow_provider_vocalsep.jobs.submitting import OnLostSubmit, Secured, Submitter
+from airflow_provider_vocalsep.jobs.track_report import TrackReport
 from airflow_provider_vocalsep.jobs.waiting import WaitGivenUpError, wait_here
 from airflow_provider_vocalsep.landing.land import check_destination
+from airflow_provider_vocalsep.links.page import PageLink, track_page
 from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
 from airflow_provider_vocalsep.operators.announcing import announce
 from airflow_provider_vocalsep.operators.assembly import (
@@ -31,6 +34,14 @@ from airflow_provider_vocalsep.operators.assembly import (
     check_choices,
     fail_or_retry,
 )
+from airflow_provider_vocalsep.operators.lineage import (
+    Data,
+    Lineage,
+    TellsLineage,
+    stems_of,
+    tell_hook_lineage,
+)
+from airflow_provider_vocalsep.operators.reporting import Reporting
 from airflow_provider_vocalsep.operators.vocal_separation_batch import VocalSeparationBatchOperator
 from airflow_provider_vocalsep.operators.waiting import Wait
 from airflow_provider_vocalsep.triggers.events import validate_event
@@ -41,10 +52,12 @@ __all__ = ["VocalSeparationBatchOperator", "VocalSeparationOperator"]
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, TaskInstanceKey
 
     from airflow_provider_vocalsep.api.models import SeparationTask
     from airflow_provider_vocalsep.landing.manifest import Manifest
+    from airflow_provider_vocalsep.ledger import Event
+    from airflow_provider_vocalsep.ledger.transitions import Heard
 
 
 #: Seconds after a submit whose answer was lost for which its callback is waited for: a separation takes 1 to 3 minutes,
@@ -55,7 +68,7 @@ ADOPTION_GRACE = 900.0
 _LOOK_FOR_CALLBACK = 2.0
 
 
-class VocalSeparationOperator(BaseOperator):
+class VocalSeparationOperator(TellsLineage, BaseOperator):
     """
     Have one track separated and its stems landed in object storage.
 
@@ -121,7 +134,9 @@ class VocalSeparationOperator(BaseOperator):
         "timeout",
     )
     template_fields_renderers = {"track": "json", "upload_args": "json"}
-    operator_extra_links = (StemsLink(),)
+    operator_extra_links = (StemsLink(), PageLink())
+    stems_link = ""
+    lineage: Lineage = Lineage()
     ui_color = "#e4f0ff"
 
     def __init__(
@@ -170,9 +185,17 @@ class VocalSeparationOperator(BaseOperator):
             return str(self.track.get("title") or self.track.get("key") or "")
         return str(self.track)
 
+    def page(self, ti: TaskInstanceKey) -> str:
+        """Return the page of the track, for :class:`~airflow_provider_vocalsep.links.page.PageLink`; it knows destinations."""
+        return track_page(ti, str(self._track_key).strip()) if self.destination and self._track_key else ""
+
     @property
     def _track_key(self) -> Any:
         return self.track.get("key") if isinstance(self.track, dict) else None
+
+    @cached_property
+    def _reporting(self) -> Reporting:
+        return Reporting()
 
     @cached_property
     def hook(self) -> VocalSeparationHook:
@@ -181,10 +204,11 @@ class VocalSeparationOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Secure the separation, then wait, then land; whatever of it is done already is not done again."""
-        try:
-            return self._execute(context)
-        except VocalSepError as e:
-            fail_or_retry(e, track_key=self._track_key)
+        with self._reporting.leg(context, str(self.separation_type)):
+            try:
+                return self._execute(context)
+            except VocalSepError as e:
+                fail_or_retry(e, track_key=self._track_key)
 
     def execute_complete(
         self,
@@ -194,33 +218,47 @@ class VocalSeparationOperator(BaseOperator):
         submitted_at: str | None = None,
     ) -> dict[str, Any]:
         """Land the stems, once the vendor has called back or the trigger has seen its task end."""
-        try:
-            vendor_task_id = self._check_outcome(*validate_event(event))
-            parts = self._parts(context)
-            job = self._job(parts, Source(parts.track))
-            self._keep_callbacks(parts, job, attempt_id)
-            task = job.read_task(vendor_task_id)
-            if task.finished or task.failed:
-                return self._finish(parts, job, task)
-            self.log.warning("The record of vendor task %s says %s; waiting on.", vendor_task_id, task.status)
-            since = datetime.fromisoformat(submitted_at) if submitted_at else datetime.now(tz=timezone.utc)
-            return self._wait(parts, job, Secured(vendor_task_id, since, attempt_id=attempt_id))
-        except VocalSepError as e:
-            fail_or_retry(e, track_key=self._track_key)
+        with self._reporting.leg(context, str(self.separation_type)):
+            try:
+                return self._complete(context, event, attempt_id, submitted_at)
+            except VocalSepError as e:
+                fail_or_retry(e, track_key=self._track_key)
+
+    def _complete(
+        self, context: Context, event: dict[str, Any] | None, attempt_id: str, submitted_at: str | None
+    ) -> dict[str, Any]:
+        outcome, vendor_task_id, message = validate_event(event)
+        parts = self._parts(context)
+        self._reads(parts, vendor_task_id)
+        job = self._job(parts, Source(parts.track))
+        since = datetime.fromisoformat(submitted_at) if submitted_at else datetime.now(tz=timezone.utc)
+        secured = Secured(vendor_task_id, since, attempt_id=attempt_id)
+        self._report(parts, job, secured)
+        self._check_outcome(job, outcome, message)
+        task = job.read_task(vendor_task_id)
+        if task.finished or task.failed:
+            return self._finish(parts, job, task)
+        self._keep_callbacks(parts, job, attempt_id)
+        self.log.warning("The record of vendor task %s says %s; waiting on.", vendor_task_id, task.status)
+        return self._wait(parts, job, secured)
 
     def execute_adoption(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Go on where a lost submit left off, once its callback has come or none is expected any more."""
-        try:
-            return self._execute(context, called_back_about=(event or {}).get("vendor_task_id"))
-        except VocalSepError as e:
-            fail_or_retry(e, track_key=self._track_key)
+        with self._reporting.leg(context, str(self.separation_type)):
+            try:
+                return self._execute(context, called_back_about=(event or {}).get("vendor_task_id"))
+            except VocalSepError as e:
+                fail_or_retry(e, track_key=self._track_key)
 
     def _execute(self, context: Context, *, called_back_about: str | None = None) -> dict[str, Any]:
         parts = self._parts(context)
         if parts.landing:
             check_destination(parts.landing.s3_client, parts.landing.place, upload_args=self.upload_args)
+        self._report(parts, self._job(parts, Source(parts.track)))
         job = self._job(parts, prepare_source(parts.track, parts.s3_client))
         secured = self._secure(parts, job, called_back_about)
+        self._reads(parts, secured.vendor_task_id)
+        self._report(parts, job, secured)
         self._keep_callbacks(parts, job, secured.attempt_id)
         context["ti"].xcom_push(key="vendor_task_id", value=secured.vendor_task_id)
         if parts.landing and secured.landed and self.if_landed == "skip":
@@ -228,6 +266,12 @@ class VocalSeparationOperator(BaseOperator):
             if manifest is not None:
                 return self._landed(context, parts.landing, job, manifest)
         if not self.wait_for_completion:
+            self.log.info(
+                "Nobody waits for vendor task %s here: VocalSeparationSensor does, VocalSeparationToS3Operator lands it.",
+                secured.vendor_task_id,
+            )
+            if self._reporting.report:
+                self._reporting.report.waiting(concluded=True)
             return {"vendor_task_id": secured.vendor_task_id, "status": "SUBMITTED", "stems": {}}
         if not secured.submitted_now or remembered(context, secured.attempt_id):
             # The vendor may be done already: one read here saves two process starts.
@@ -269,9 +313,16 @@ class VocalSeparationOperator(BaseOperator):
         return submitter.secure()
 
     def _keep_callbacks(self, parts: Parts, job: SeparationJob, attempt_id: str) -> None:
-        for heard in remembered(parts.context, attempt_id):
-            line = history_line(heard, attempt_id, parts.asked_by)
-            parts.ledger.called_back(job.separation.identity, attempt_id, line)
+        if remembered(parts.context, attempt_id):
+            job.keep_callbacks(self._heard(parts))
+
+    @staticmethod
+    def _heard(parts: Parts) -> Heard:
+        def heard(attempt_id: str) -> list[Event]:
+            callbacks = remembered(parts.context, attempt_id)
+            return [history_line(callback, attempt_id, parts.asked_by) for callback in callbacks]
+
+        return heard
 
     def _parts(self, context: Context) -> Parts:
         check_choices(self.if_landed, self.on_lost_submit)
@@ -304,6 +355,23 @@ class VocalSeparationOperator(BaseOperator):
             max_submissions=self.max_submissions,
         )
 
+    def _reads(self, parts: Parts, vendor_task_id: str) -> None:
+        vendor = self.hook.settings.base_url
+        audio = Data.of_track(parts.track, vendor)
+        self.lineage = Lineage(inputs=(audio,), vendor=vendor, vendor_task_id=vendor_task_id)
+
+    def _report(self, parts: Parts, job: SeparationJob, secured: Secured | None = None) -> None:
+        """Begin the run report, or take note in it of what is paid for."""
+        if parts.landing is None:
+            return
+        place = parts.landing.place
+        file = ReportFile(
+            parts.landing.s3_client, place.destination, parts.asked_by, place.separation_type, place.stem_name
+        )
+        self._reporting.report = TrackReport(file, parts.track, job)
+        if secured:
+            self._reporting.report.secured(secured)
+
     def _wait(self, parts: Parts, job: SeparationJob, secured: Secured) -> dict[str, Any]:
         wait = Wait.plan(
             secured,
@@ -325,33 +393,46 @@ class VocalSeparationOperator(BaseOperator):
                 kwargs={"attempt_id": secured.attempt_id, "submitted_at": secured.submitted_at.isoformat()},
                 timeout=wait.airflow_timeout,
             )
+        self.log.info(
+            "Waiting for vendor task %s in this worker; its record is read every %g s. A retry attaches to it.",
+            wait.vendor_task_id, wait.poll_interval,
+        )  # fmt: skip
+        if self._reporting.report:
+            self._reporting.report.waiting()
         ended = wait_here(self.hook.read_task, wait.poller())
-        self._check_outcome(ended.outcome, secured.vendor_task_id, ended.message)
+        self._check_outcome(job, ended.outcome, ended.message)
         return self._finish(parts, job, job.read_task(secured.vendor_task_id))
 
-    def _check_outcome(self, outcome: WaitOutcome, vendor_task_id: str, message: str) -> str:
+    def _check_outcome(self, job: SeparationJob, outcome: WaitOutcome, message: str) -> None:
         message = f"Track {self._track_key!r}: {message}"
-        self.log.info("%s", message)
-        if outcome is WaitOutcome.GAVE_UP:
-            raise WaitGivenUpError(message)
-        if outcome in (WaitOutcome.UNKNOWN, WaitOutcome.REFUSED):
-            raise AirflowFailException(message)
-        return vendor_task_id
+        if outcome is WaitOutcome.CALLED_BACK:
+            self.log.info("%s Reading its record.", message)
+        if outcome in (WaitOutcome.GAVE_UP, WaitOutcome.UNKNOWN, WaitOutcome.REFUSED):
+            job.wait_ended(message)
+            raise (WaitGivenUpError if outcome is WaitOutcome.GAVE_UP else AirflowFailException)(message)
 
     def _finish(self, parts: Parts, job: SeparationJob, task: SeparationTask) -> dict[str, Any]:
-        job.conclude(task)
+        job.conclude(task, self._heard(parts))
         if parts.landing is None:
             return outcome_of(task)
         landing = parts.landing
+        self.log.info("Vendor task %s is finished: landing its stems.", task.task_id)
         manifest = job.land(task, landing.lander, landing.place, replace=self.if_landed == "replace")
+        own_file = self.lineage.inputs if parts.track.audio_url else ()
+        tell_hook_lineage(self.aws_conn_id, inputs=own_file, outputs=stems_of(manifest))
         return self._landed(parts.context, landing, job, manifest)
 
     def _landed(
         self, context: Context, landing: LandingParts, job: SeparationJob, manifest: Manifest
     ) -> dict[str, Any]:
-        link = stems_url(landing.s3_client, landing.place.bucket, landing.place.prefix)
-        context["ti"].xcom_push(key=StemsLink.key, value=link)
-        self.log.info("%d stems of track %r are at %s", len(manifest.stems), self.label, manifest.uri)
+        self.stems_link = stems_url(landing.s3_client, landing.place.bucket, landing.place.prefix)
+        self.lineage = self.lineage.writing(manifest)
+        self.log.info(
+            "%d stems of track %r are at %s. Whoever asks for them again pays nothing.",
+            len(manifest.stems), self.label, manifest.uri,
+        )  # fmt: skip
         summary, new = manifest.summary(), int(job.is_ours(manifest))
+        if self._reporting.report:
+            self._reporting.report.landed(manifest, before=not new)
         announce(self.outlets, context, landing.place.destination, new=new, extra=summary)
         return summary

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
+from airflow_provider_vocalsep import metrics
 from airflow_provider_vocalsep.api.errors import TrackError, VocalSepError
 from airflow_provider_vocalsep.api.requests import parse_separation_type
 from airflow_provider_vocalsep.api.track import Track
@@ -17,14 +18,17 @@ from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.catalogue.errors import CatalogueError
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
 from airflow_provider_vocalsep.jobs.batch import PARALLEL, BatchJob
+from airflow_provider_vocalsep.jobs.clock import SteadyClock
 from airflow_provider_vocalsep.jobs.polling import WaitOutcome
 from airflow_provider_vocalsep.jobs.report import BatchReport, RowState
 from airflow_provider_vocalsep.jobs.submitting import OnLostSubmit
 from airflow_provider_vocalsep.jobs.sweep import LINGER, Sweep
+from airflow_provider_vocalsep.links.page import PageLink, run_page
 from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
 from airflow_provider_vocalsep.operators.announcing import announce
 from airflow_provider_vocalsep.operators.assembly import check_choices, fail_or_retry
 from airflow_provider_vocalsep.operators.batch_parts import BatchParts, read_chunk
+from airflow_provider_vocalsep.operators.lineage import BatchLineage, TellsLineage, tell_hook_lineage
 from airflow_provider_vocalsep.operators.waiting import number_or_none, poll_interval_of
 from airflow_provider_vocalsep.triggers.batch import BatchTrigger
 from airflow_provider_vocalsep.triggers.events import InvalidEventError
@@ -32,7 +36,10 @@ from airflow_provider_vocalsep.triggers.events import InvalidEventError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, TaskInstanceKey
+
+#: Seconds between looks for callbacks in a worker that waits for them, ``deferrable=False``.
+_LOOK_FOR_CALLBACKS = 2.0
 
 #: Failed tracks that a message names; the report has them all.
 _NAMED = 10
@@ -42,7 +49,7 @@ class BatchFailedError(VocalSepError):
     """More tracks of a batch failed than it was told to put up with."""
 
 
-class VocalSeparationBatchOperator(BaseOperator):
+class VocalSeparationBatchOperator(TellsLineage, BaseOperator):
     """
     Have hundreds of tracks separated and landed in one Airflow task.
 
@@ -100,7 +107,8 @@ class VocalSeparationBatchOperator(BaseOperator):
         "upload_args",
     )
     template_fields_renderers = {"upload_args": "json"}
-    operator_extra_links = (StemsLink(),)
+    operator_extra_links = (StemsLink(), PageLink())
+    stems_link = ""
     ui_color = "#e4f0ff"
 
     def __init__(
@@ -156,6 +164,10 @@ class VocalSeparationBatchOperator(BaseOperator):
         numbers = re.search(r"tracks-0*(\d+)-0*(\d+)\.jsonl$", self.tracks)
         return f"tracks {numbers[1]}–{numbers[2]}" if numbers else self.tracks.rsplit("/", 1)[-1]
 
+    def page(self, ti: TaskInstanceKey) -> str:
+        """Return the page of the DAG run, for :class:`~airflow_provider_vocalsep.links.page.PageLink`."""
+        return run_page(ti)
+
     @cached_property
     def hook(self) -> VocalSeparationHook:
         """The hook of ``vocalsep_conn_id``."""
@@ -163,6 +175,8 @@ class VocalSeparationBatchOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Go through all tracks by what the ledger says of each, then wait for those that the vendor has."""
+        ti: Any = context["ti"]
+        ti.xcom_push(key=PageLink.key, value=self.page(ti))
         try:
             parts = self._parts(context)
             job = self._job(parts, BatchReport.of(parts.tracks, parts.read_report()))
@@ -183,8 +197,12 @@ class VocalSeparationBatchOperator(BaseOperator):
                 job = self._job(parts, BatchReport.of(parts.tracks))
                 job.begin()
             else:
-                job = self._job(parts, report)
-                job.resume(_ended(event))
+                job, ended = self._job(parts, report), _ended(event)
+                what = f"{len(ended)} of them have ended" if ended else "the vendor has called back"
+                self.log.info(
+                    "%d vendor tasks were waited for and %s: landing what is ready.", len(job.waiting), what
+                )
+                job.resume(ended)
             return self._go_on(context, parts, job)
         except VocalSepError as e:
             fail_or_retry(e)
@@ -197,7 +215,7 @@ class VocalSeparationBatchOperator(BaseOperator):
             sweep = self._sweep(parts, job)
             if self.deferrable:
                 self._park(sweep, job)
-            job.resume(self._watch(Sweep(now=time.time(), **sweep)))
+            job.resume(self._watch(parts, job, Sweep(now=time.time(), **sweep)))
         return self._conclude(context, parts, job)
 
     def _sweep(self, parts: BatchParts, job: BatchJob) -> dict[str, Any]:
@@ -215,10 +233,14 @@ class VocalSeparationBatchOperator(BaseOperator):
 
     def _park(self, sweep: dict[str, Any], job: BatchJob) -> None:
         doubts = [row.attempt_id for row in job.report.having(RowState.IN_DOUBT)]
+        until = datetime.fromtimestamp(sweep["deadline"], tz=timezone.utc).isoformat(timespec="seconds")
         self.log.info(
-            "Waiting for %d vendor tasks%s; no worker is held. A retry attaches to the same ones.",
+            "Waiting for %d vendor tasks%s until %s; no worker is held. Stems land when all have ended, or %g s after the "
+            "first of those that have. A retry attaches to the same ones.",
             len(sweep["waiting"]),
             f" and the callbacks of {len(doubts)} submits whose answer was lost" if doubts else "",
+            until,
+            self.linger,
         )
         self.defer(
             trigger=BatchTrigger(**sweep, vocalsep_conn_id=self.vocalsep_conn_id, in_doubt=doubts),
@@ -226,14 +248,17 @@ class VocalSeparationBatchOperator(BaseOperator):
             timeout=timedelta(seconds=sweep["deadline"] - time.time() + sweep["poll_interval"] + 60),
         )
 
-    def _watch(self, sweep: Sweep) -> dict[str, tuple[WaitOutcome, str]]:
-        while not sweep.is_over(time.time()):
-            for task_id in sweep.due(time.time()):
+    def _watch(self, parts: BatchParts, job: BatchJob, sweep: Sweep) -> dict[str, tuple[WaitOutcome, str]]:
+        """Wait here, in the worker."""
+        self.log.info("Waiting for %d vendor tasks in this worker.", len(sweep.submitted))
+        now = SteadyClock()
+        while not (parts.has_heard_of_a_doubt(job) or sweep.is_over(now())):
+            for task_id in sweep.due(now()):
                 try:
-                    sweep.on_record(task_id, self.hook.read_task(task_id), time.time())
+                    sweep.on_record(task_id, self.hook.read_task(task_id), now())
                 except VocalSepError as e:
-                    sweep.on_error(task_id, e, time.time())
-            time.sleep(sweep.sleep(time.time()))
+                    sweep.on_error(task_id, e, now())
+            time.sleep(min(sweep.sleep(now()), _LOOK_FOR_CALLBACKS))
         return sweep.outcomes()
 
     def _conclude(self, context: Context, parts: BatchParts, job: BatchJob) -> dict[str, Any]:
@@ -245,9 +270,12 @@ class VocalSeparationBatchOperator(BaseOperator):
         report.concluded = not retried
         parts.write_report(report)
         totals = report.totals()
-        ti.xcom_push(key=StemsLink.key, value=stems_url(parts.s3_client, *parts.bucket_and_prefix))
+        self.stems_link = stems_url(parts.s3_client, *parts.bucket_and_prefix)
+        self._tell(parts, report)
         self.log.info(
-            "%s. Report: %s", ", ".join(f"{n} {name}" for name, n in totals.items()), parts.report_uri
+            "%s. Whoever asks for them again pays only for what is missing. Report: %s",
+            ", ".join(f"{n} {name}" for name, n in totals.items()),
+            parts.report_uri,
         )
         if job.out_of_credits:
             raise AirflowFailException(
@@ -261,6 +289,18 @@ class VocalSeparationBatchOperator(BaseOperator):
             self.outlets, context, self.destination, new=totals["landed"] - totals["before"], extra=extra
         )
         return {**totals, "report": parts.report_uri}
+
+    def _tell(self, parts: BatchParts, report: BatchReport) -> None:
+        """Tell the readers of metrics and of lineage."""
+        self.lineage = BatchLineage(parts, report, self.tracks if isinstance(self.tracks, str) else None)
+        moved, totals = self.lineage.folder(), report.totals()
+        written = moved.outputs if totals["landed"] > totals["before"] else ()
+        tell_hook_lineage(self.aws_conn_id, inputs=moved.inputs, outputs=written)
+        if report.concluded:
+            for name, state in (("failed", RowState.FAILED), ("left", RowState.LEFT)):
+                metrics.tracks_ended(
+                    name, len(report.having(state)), parts.asked_by, str(parts.separation_type)
+                )
 
     def _may_fail(self, tracks: int) -> float:
         limit = float(self.max_failed)

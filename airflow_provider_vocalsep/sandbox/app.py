@@ -97,6 +97,8 @@ async def _generate(vendor: Vendor, body: dict[str, Any], request: Request) -> R
     }
     fault = vendor.faults.strike("submit", track)
     if fault is not None and fault.kind not in ("accept_then_drop", "slow"):
+        if fault.kind in ("code", "http_429"):
+            vendor.books.refuse(fault.code if fault.kind == "code" else 429, body)
         return _trouble(fault)
     answer = vendor.submit(body)
     if answer["code"] == 200:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from airflow_provider_vocalsep.jobs.polling import (
     Poller,
     WaitOutcome,
 )
+from airflow_provider_vocalsep.links.page import PageLink, search_page
 from airflow_provider_vocalsep.operators.assembly import fail_or_retry
 from airflow_provider_vocalsep.triggers.events import validate_event
 from airflow_provider_vocalsep.triggers.vocal_separation import VocalSeparationTrigger
@@ -30,7 +31,7 @@ from airflow_provider_vocalsep.triggers.vocal_separation import VocalSeparationT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, TaskInstanceKey
 
 
 class VocalSeparationSensor(BaseSensorOperator):
@@ -51,6 +52,7 @@ class VocalSeparationSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("vendor_task_id", "vocalsep_conn_id")
+    operator_extra_links = (PageLink(),)
     ui_color = "#e4f0ff"
 
     def __init__(
@@ -68,6 +70,10 @@ class VocalSeparationSensor(BaseSensorOperator):
         self.vocalsep_conn_id = vocalsep_conn_id
         self.deferrable = deferrable
         self.fail_on_failed_task = fail_on_failed_task
+
+    def page(self, ti: TaskInstanceKey) -> str:
+        """Return the tracks of the vendor task, for :class:`~airflow_provider_vocalsep.links.page.PageLink`."""
+        return search_page(str(self.vendor_task_id))
 
     @cached_property
     def hook(self) -> VocalSeparationHook:
@@ -96,7 +102,13 @@ class VocalSeparationSensor(BaseSensorOperator):
             step = self._poller.on_record(task, time.time())
         if not isinstance(step, Ended):
             if step.trouble:
-                self.log.warning("Vendor task %s: %s.", self.vendor_task_id, step.trouble)
+                self.log.warning("Vendor task %s: %s; reading again.", self.vendor_task_id, step.trouble)
+            elif not self.deferrable:
+                self.log.info(
+                    "Vendor task %s is under way; reading again in %.0f s.",
+                    self.vendor_task_id,
+                    self.poke_interval,
+                )
             return PokeReturnValue(is_done=False)
         self._raise_unless_ended(step.outcome, step.message)
         return PokeReturnValue(is_done=True, xcom_value=outcome_of(task) if task else None)
@@ -112,6 +124,11 @@ class VocalSeparationSensor(BaseSensorOperator):
         raise AssertionError("unreachable: defer raises")
 
     def _park(self) -> None:
+        until = datetime.fromtimestamp(self._poller.deadline, tz=timezone.utc).isoformat(timespec="seconds")
+        self.log.info(
+            "Waiting for vendor task %s until %s; no worker is held. Its record is read every %g s.",
+            self.vendor_task_id, until, self.poke_interval,
+        )  # fmt: skip
         self.defer(
             trigger=VocalSeparationTrigger(
                 vendor_task_id=self.vendor_task_id,

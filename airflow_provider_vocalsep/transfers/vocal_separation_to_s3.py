@@ -7,22 +7,35 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from airflow_provider_vocalsep import metrics
 from airflow_provider_vocalsep.api.codes import classify_task
 from airflow_provider_vocalsep.api.errors import SeparationFailedError, VocalSepError
 from airflow_provider_vocalsep.api.requests import parse_separation_type
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
+from airflow_provider_vocalsep.jobs.report_file import ReportFile
 from airflow_provider_vocalsep.jobs.separation import UnknownTaskError
+from airflow_provider_vocalsep.jobs.track_report import TrackReport
 from airflow_provider_vocalsep.landing.keys import Place
 from airflow_provider_vocalsep.landing.land import check_destination
+from airflow_provider_vocalsep.ledger import Asker
+from airflow_provider_vocalsep.links.page import PageLink, track_page
 from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
 from airflow_provider_vocalsep.operators.assembly import asker_of, fail_or_retry, lander_of, s3_client_of
+from airflow_provider_vocalsep.operators.lineage import (
+    Data,
+    Lineage,
+    TellsLineage,
+    stems_of,
+    tell_hook_lineage,
+)
+from airflow_provider_vocalsep.operators.reporting import Reporting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, TaskInstanceKey
 
     from airflow_provider_vocalsep.api.models import SeparationTask
 
@@ -31,7 +44,7 @@ class NotFinishedError(VocalSepError):
     """The vendor task has not ended yet."""
 
 
-class VocalSeparationToS3Operator(BaseOperator):
+class VocalSeparationToS3Operator(TellsLineage, BaseOperator):
     """
     Land the stems of a vendor task that somebody else submitted.
 
@@ -63,7 +76,9 @@ class VocalSeparationToS3Operator(BaseOperator):
         "upload_args",
     )
     template_fields_renderers = {"upload_args": "json"}
-    operator_extra_links = (StemsLink(),)
+    operator_extra_links = (StemsLink(), PageLink())
+    stems_link = ""
+    lineage: Lineage = Lineage()
     ui_color = "#e4f0ff"
 
     def __init__(
@@ -96,34 +111,58 @@ class VocalSeparationToS3Operator(BaseOperator):
         """The hook of ``vocalsep_conn_id``."""
         return VocalSeparationHook(self.vocalsep_conn_id)
 
+    def page(self, ti: TaskInstanceKey) -> str:
+        """Return the page of the track, for :class:`~airflow_provider_vocalsep.links.page.PageLink`."""
+        return track_page(ti, self._key)
+
+    @property
+    def _key(self) -> str:
+        return str(self.track_key or self.vendor_task_id).strip()
+
     def execute(self, context: Context) -> dict[str, Any]:
         """Land the stems."""
-        try:
-            return self._land(context)
-        except VocalSepError as e:
-            fail_or_retry(e)
+        reporting = Reporting()
+        with reporting.leg(context, str(self.separation_type)):
+            try:
+                return self._land(context, reporting)
+            except VocalSepError as e:
+                fail_or_retry(e)
 
-    def _land(self, context: Context) -> dict[str, Any]:
+    def _land(self, context: Context, reporting: Reporting) -> dict[str, Any]:
         # The audio's address plays no part in landing; the task id stands for it.
-        key = self.track_key or self.vendor_task_id
-        track = Track(key=key, task_id=self.vendor_task_id, audio_id=self.vendor_task_id)
-        place = Place(self.destination, key, parse_separation_type(self.separation_type), self.stem_name)
-        client = s3_client_of(self.aws_conn_id)
+        track = Track(key=self._key, task_id=self.vendor_task_id, audio_id=self.vendor_task_id)
+        place = Place(
+            self.destination, track.key, parse_separation_type(self.separation_type), self.stem_name
+        )
+        client, asked_by = s3_client_of(self.aws_conn_id), asker_of(context)
+        file = ReportFile(client, self.destination, asked_by, place.separation_type, self.stem_name)
+        reporting.report = TrackReport(file, track, shown_source=False)
+        reporting.report.row.vendor_task_id = self.vendor_task_id
         check_destination(client, place, upload_args=self.upload_args)
         task = self._read()
+        vendor = self.hook.settings.base_url
+        self.lineage = Lineage(
+            inputs=(Data(vendor, task.task_id),), vendor=vendor, vendor_task_id=task.task_id
+        )
         manifest = lander_of(self.hook.settings, client, self.upload_args).land(
             task,
             place,
             track=track,
             dialect=self.hook.settings.dialect.name,
             refresh=self._read,
-            asked_by=asker_of(context).model_dump(),
+            asked_by=asked_by.model_dump(exclude_none=True),
             replace=self.replace,
         )
-        context["ti"].xcom_push(key=StemsLink.key, value=stems_url(client, place.bucket, place.prefix))
+        self.stems_link = stems_url(client, place.bucket, place.prefix)
+        self.lineage = self.lineage.writing(manifest)
+        tell_hook_lineage(self.aws_conn_id, outputs=stems_of(manifest))
         self.log.info(
             "Landed %d stems of vendor task %s: %s", len(manifest.stems), task.task_id, manifest.uri
         )
+        landed_by = Asker.model_validate(manifest.asked_by)
+        if landed_by == asked_by:
+            metrics.landed_by_transfer(manifest, asked_by, self.hook.settings.account)
+        reporting.report.landed(manifest, before=landed_by.instance != asked_by.instance)
         return manifest.summary()
 
     def _read(self) -> SeparationTask:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
+from airflow_provider_vocalsep.jobs.clock import SteadyClock
 from airflow_provider_vocalsep.jobs.polling import DEFAULT_POLL_INTERVAL
 from airflow_provider_vocalsep.jobs.sweep import LINGER, Sweep
 from airflow_provider_vocalsep.triggers import BATCH_TRIGGER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
 
 class BatchTrigger(BaseTrigger):
@@ -74,31 +74,35 @@ class BatchTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Read states until the batch is to be resumed, and yield one event."""
-        hook = VocalSeparationHook(self.vocalsep_conn_id)
+        hook, now = VocalSeparationHook(self.vocalsep_conn_id), SteadyClock()
         sweep = Sweep(
             self.waiting,
             poll_interval=self.poll_interval,
             deadline=self.deadline,
-            now=time.time(),
+            now=now(),
             linger=self.linger,
             until=self.until,
             read_at_once=self.read_at_once,
         )
-        while not sweep.is_over(time.time()):
-            due = sweep.due(time.time())
+        while not sweep.is_over(now()):
+            due = sweep.due(now())
             # The client lets so many through at a time.
-            await asyncio.gather(*(self._read(hook, sweep, task_id) for task_id in due))
+            await asyncio.gather(*(self._read(hook, sweep, task_id, now) for task_id in due))
+            pause = sweep.sleep(now())
             if due:
-                self.log.info("%d of %d vendor tasks have ended.", len(sweep.ended), len(self.waiting))
-            await asyncio.sleep(sweep.sleep(time.time()))
+                then = f"next look in {pause:.0f} s" if pause else "resuming the batch"
+                self.log.info(
+                    "%d of %d vendor tasks have ended; %s.", len(sweep.ended), len(self.waiting), then
+                )
+            await asyncio.sleep(pause)
         ended = {task_id: [outcome.value, words] for task_id, (outcome, words) in sweep.outcomes().items()}
         yield TriggerEvent({"ended": ended, "reads": sweep.reads})  # type: ignore[no-untyped-call]
 
     @staticmethod
-    async def _read(hook: VocalSeparationHook, sweep: Sweep, task_id: str) -> None:
+    async def _read(hook: VocalSeparationHook, sweep: Sweep, task_id: str, now: Callable[[], float]) -> None:
         try:
             task = await hook.aread_task(task_id)
         except Exception as e:
-            sweep.on_error(task_id, e, time.time())
+            sweep.on_error(task_id, e, now())
         else:
-            sweep.on_record(task_id, task, time.time())
+            sweep.on_record(task_id, task, now())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
+from airflow_provider_vocalsep.jobs.clock import SteadyClock
 from airflow_provider_vocalsep.jobs.polling import (
     DEFAULT_POLL_INTERVAL,
     VISIBILITY_GRACE,
@@ -76,7 +77,7 @@ class VocalSeparationTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Read the state until the wait is over, and yield one event."""
-        hook = VocalSeparationHook(self.vocalsep_conn_id)
+        hook, now = VocalSeparationHook(self.vocalsep_conn_id), SteadyClock()
         poller = Poller(
             self.vendor_task_id,
             poll_interval=self.poll_interval,
@@ -84,15 +85,15 @@ class VocalSeparationTrigger(BaseTrigger):
             visible_by=self.visible_by,
         )
         if not self.read_at_once:
-            first = poller.begin(time.time())
+            first = poller.begin(now())
             await asyncio.sleep(first.seconds if isinstance(first, Sleep) else 0)
         while True:
             try:
                 task = await hook.aread_task(self.vendor_task_id)
             except Exception as e:
-                step = poller.on_error(e, time.time())
+                step = poller.on_error(e, now())
             else:
-                step = poller.on_record(task, time.time())
+                step = poller.on_record(task, now())
             if isinstance(step, Ended):
                 break
             if step.trouble:

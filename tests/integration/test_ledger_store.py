@@ -8,6 +8,7 @@ import logging
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from airflow_provider_vocalsep.ledger import (
     Landed,
     Landing,
     Ledger,
+    LedgerEntry,
     LedgerError,
     Outcome,
     S3LedgerStore,
@@ -107,6 +109,35 @@ def at_once(threads: int, do: Callable[[int], Any]) -> list[Any]:
         return list(pool.map(start, range(threads)))
 
 
+#: States in the order in which an entry goes through them.
+ORDER = [EntryState.CLAIMED, EntryState.SUBMITTED, EntryState.SEPARATED, EntryState.LANDED]
+
+
+class Versions(S3LedgerStore):
+    """Keeps what it wrote, by the version that it replaced."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.written: dict[str | None, tuple[str | None, LedgerEntry]] = {}
+
+    def write(self, identity: Identity, entry: LedgerEntry, version: str | None) -> str | None:
+        etag = super().write(identity, entry, version)
+        self.written[version] = etag, entry.model_copy(deep=True)
+        return etag
+
+
+def chain(stores: list[Versions], identity: Identity) -> list[LedgerEntry]:
+    """Return all versions of an entry in their order; each replaced the one before."""
+    replaced = {**stores[0].written, **stores[1].written}
+    assert len(replaced) == sum(len(store.written) for store in stores), "two writers replaced one version"
+    version, found = None, []
+    while version in replaced:
+        version, entry = replaced.pop(version)
+        found.append(entry)
+    assert not replaced, "a version was written over another than it was made of"
+    return found
+
+
 class TestManyAtOnce:
     @pytest.mark.parametrize("shared", [False, True], ids=["a client each", "one ledger"])
     @pytest.mark.parametrize("before", [0, 1], ids=["a new track", "a failed track"])
@@ -141,6 +172,61 @@ class TestManyAtOnce:
         lines = [event.message for event in ledger.read(ONE).history[1:]]
         assert sorted(lines) == [f"{number}.{line}" for number in range(8) for line in range(10)]
         assert sorted(lines, key=lambda m: m[0]) == sorted(lines), "each writer's lines are in its order"
+
+
+class TestTwoRunsAtOnce:
+    """Both write one entry at the same moment, again and again: in whichever order, nothing that was written goes."""
+
+    ROUNDS, AT_MOST = 40, 400
+
+    def test_lose_no_event_and_undo_no_state(self, seaweed: SeaweedServer, ledger: Ledger) -> None:
+        stores = [Versions(seaweed.client(), ledger.store.bucket, ledger.store.prefix) for _ in range(2)]
+        orders: set[tuple[tuple[str, str | None], ...]] = set()
+        for round_number in range(self.AT_MOST):
+            if round_number >= self.ROUNDS and len(orders) > 5:
+                break
+            identity = Identity("sunoapi", f"t/{round_number}", SeparationType.SEPARATE_VOCAL)
+            at_once(
+                2,
+                lambda number, identity=identity: self.run(Ledger(stores[number]), identity, f"run-{number}"),
+            )
+            written = chain(stores, identity)
+            for before, after in pairwise(written):
+                assert after.history[: len(before.history)] == before.history
+                assert [a.attempt_id for a in after.attempts[: len(before.attempts)]] == [
+                    a.attempt_id for a in before.attempts
+                ]
+                assert set(before.landings) <= set(after.landings)
+                assert ORDER.index(after.state) >= ORDER.index(before.state)
+            entry = written[-1]
+            assert entry == ledger.read(identity)
+            assert entry.state is EntryState.LANDED
+            said = [event.message for event in entry.history if event.event == "noted"]
+            assert sorted(said) == sorted(f"run-{run} {step}" for run in range(2) for step in range(4))
+            assert Counter(e.event for e in entry.history)["submitted"] == 1
+            orders.add(tuple((event.event, event.message) for event in entry.history))
+            for store in stores:
+                store.written.clear()
+        assert len(orders) > 5, "the two came in each other's way, in many ways"
+
+    def run(self, ledger: Ledger, identity: Identity, run: str) -> None:
+        """What both do to an entry: whoever claims it submits, either of them takes it to its end."""
+
+        def note(step: int) -> None:
+            ledger.note(identity, "noted", by=asker(run), message=f"{run} {step}")
+
+        decision = ledger.claim(identity, intent(run), manifest_uri=MANIFEST)
+        note(0)
+        if isinstance(decision, Submit):
+            ledger.submitted(identity, decision.attempt_id, "T1")
+        while (known := ledger.read(identity)) is None or not known.current.vendor_task_id:
+            time.sleep(0.001)
+        note(1)
+        ledger.separated(identity, "T1", asker(run))
+        note(2)
+        landing = Landing(at=utc_now(), vendor_task_id="T1", stems=2, bytes=9)
+        ledger.landed(identity, f"{MANIFEST}/{run}", landing, asker(run))
+        note(3)
 
 
 class TestTheWholeWay:

@@ -127,11 +127,14 @@ class TestABatch:
         told = batch.run([one, {**one, "key": "other-name"}, one])
 
         assert (told["tracks"], told["landed"], batch.charges) == (2, 2, 1)
+        head, _ = batch.report(told["report"])
+        assert (head["submits"], head["credits"]) == (1, 10)
 
     def test_is_read_from_a_chunk_file(self, batch):
         bucket, prefix = parse_s3_uri(batch.destination)
         key = f"{prefix}/in/tracks-000201-000203.jsonl"
-        body = "".join(json.dumps(track) + "\n" for track in tracks(3, 200))
+        chunk = [{**track, "title": "one\u2028two"} for track in tracks(3, 200)]
+        body = "".join(json.dumps(track, ensure_ascii=False) + "\n" for track in chunk)
         batch.s3.put_object(Bucket=bucket, Key=key, Body=body.encode())
 
         assert batch.run(f"s3://{bucket}/{key}")["landed"] == 3

@@ -180,11 +180,10 @@ class TestDeferred:
         assert set(summary["stems"]) == {"vocals", "instrumental"}
         assert bench.submits == 1
 
-    def test_a_retry_attaches_to_the_paid_task(self, bench):
+    def test_a_retry_attaches_to_the_paid_task(self, bench, faulty):
+        faulty("task", "stuck")
         for _ in range(3):
             with pytest.raises(TaskDeferred):
                 bench.operator(deferrable=True, track=bench.track(2)).execute(bench.context())
-            bench.sandbox.set_fault("task", "stuck")
-        bench.sandbox.clear_faults()
 
         assert bench.submits == 1

@@ -8,16 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_vocalsep.demo.airflow_settings import USER
 from airflow_provider_vocalsep.demo.airflow_stack import AirflowStack, running_airflow
+from airflow_provider_vocalsep.demo.report import Books
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from conftest import StatsdServer
+
     from airflow_provider_vocalsep.demo.seaweed import SeaweedServer
     from airflow_provider_vocalsep.sandbox.server import RunningSandbox
 
 HERE = Path(__file__).parent
+
+#: Airflow's simple auth manager gives no permission to who has no role.
+OUTSIDER = "outsider"
 DAGS_FOLDERS = [HERE.parents[1] / "dags", HERE / "dags"]
 
 
@@ -56,16 +63,36 @@ def dags_folders() -> list[Path]:
 
 @pytest.fixture(scope="session")
 def airflow(
-    tmp_path_factory: pytest.TempPathFactory, sandbox: RunningSandbox, seaweed: SeaweedServer
+    tmp_path_factory: pytest.TempPathFactory,
+    sandbox: RunningSandbox,
+    seaweed: SeaweedServer,
+    statsd_server: StatsdServer,
 ) -> Iterator[AirflowStack]:
-    """A running Airflow with our DAGs and those of the tests."""
+    """A running Airflow with our DAGs and those of the tests, whose metrics go to ``statsd_server``."""
     with running_airflow(
         tmp_path_factory.mktemp("airflow"),
         dags_folders=DAGS_FOLDERS,
         connections={"vocalsep_default": sandbox_connection(sandbox), "aws_default": seaweed.connection},
         port=None,
+        options={
+            "metrics": statsd_server.settings,
+            "core": {"simple_auth_manager_users": f"{USER}:admin,{OUTSIDER}:"},
+        },
     ) as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def outsider() -> str:
+    """Who can log in to the live Airflow and may nothing there."""
+    return OUTSIDER
+
+
+@pytest.fixture
+def cost(sandbox: RunningSandbox) -> Callable[[], Books]:
+    """What the vendor's books gained since the test began."""
+    before = Books.read(sandbox.books())
+    return lambda: Books.read(sandbox.books()) - before
 
 
 @pytest.fixture

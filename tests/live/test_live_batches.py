@@ -15,16 +15,10 @@ from airflow_provider_vocalsep.callbacks.memory import BATCH_KEY
 from airflow_provider_vocalsep.callbacks.token import CallbackClaims, mint
 from airflow_provider_vocalsep.demo.airflow_api import AirflowApiError
 from airflow_provider_vocalsep.demo.processes import wait_until
-from airflow_provider_vocalsep.demo.report import Books, catalogue_file, landed_manifests
+from airflow_provider_vocalsep.demo.report import catalogue_file, landed_manifests
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
 
 SECRET = "a-secret-of-the-live-tests-0123456789"
-
-
-@pytest.fixture
-def cost(sandbox):
-    before = Books.read(sandbox.books())
-    return lambda: Books.read(sandbox.books()) - before
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from airflow_provider_vocalsep.callbacks.token import claims_of, mint
 from airflow_provider_vocalsep.cli import main
 from airflow_provider_vocalsep.demo.ports import free_port
 from airflow_provider_vocalsep.demo.processes import Service, wait_until
-from airflow_provider_vocalsep.demo.report import Books
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
 from airflow_provider_vocalsep.landing.keys import parse_s3_uri
 
@@ -41,12 +40,6 @@ def song(sandbox):
 @pytest.fixture
 def separate(run_dag, song, destination):
     return lambda **conf: run_dag(DAG_ID, {"track": song, "destination": destination, **conf}, timeout=150)
-
-
-@pytest.fixture
-def cost(sandbox):
-    before = Books.read(sandbox.books())
-    return lambda: Books.read(sandbox.books()) - before
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from airflow_provider_vocalsep.demo.airflow_api import AirflowApiError
 from airflow_provider_vocalsep.demo.airflow_stack import running_airflow
 from airflow_provider_vocalsep.demo.postgres import postgres_installed, running_postgres
 from airflow_provider_vocalsep.demo.processes import wait_until
-from airflow_provider_vocalsep.demo.report import Books
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
 
 pytestmark = pytest.mark.skipif(not postgres_installed(), reason="PostgreSQL is not installed")
@@ -40,12 +39,6 @@ def airflow(tmp_path_factory, postgres, sandbox, seaweed, dags_folders):
         )
         stack.api.put_connections({"vocalsep_callbacks": vendor})
         yield stack
-
-
-@pytest.fixture
-def cost(sandbox):
-    before = Books.read(sandbox.books())
-    return lambda: Books.read(sandbox.books()) - before
 
 
 @pytest.fixture

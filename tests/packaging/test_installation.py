@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_vocalsep import __version__
+from airflow_provider_vocalsep.audit.schemas import NAMES as SCHEMAS
 
 ROOT = Path(__file__).parents[2]
 NAME = f"airflow_provider_vocalsep-{__version__}"
@@ -37,6 +39,13 @@ def run(*command: str | Path, **variables: str) -> str:
     )
     assert ended.returncode == 0, f"{' '.join(map(str, command))}\n{ended.stdout}\n{ended.stderr}"
     return ended.stdout
+
+
+def page_files() -> set[str]:
+    """Return what the page in Airflow's UI is made of, as paths in the repository."""
+    found = {str(path.relative_to(ROOT)) for path in (ROOT / "airflow_provider_vocalsep/ui/static").iterdir()}
+    assert len(found) > 8
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -97,9 +106,11 @@ class TestDistributions:
         names = zipfile.ZipFile(wheel).namelist()
 
         assert "airflow_provider_vocalsep/get_provider_info.py" in names
+        assert {f"airflow_provider_vocalsep/audit/schemas/{name}.json" for name in SCHEMAS} <= set(names)
         assert {f"airflow_provider_vocalsep/example_dags/{dag}.py" for dag in OUR_DAGS} <= set(names)
         assert f"{NAME}.dist-info/licenses/LICENSE" in names
         assert {name.split("/")[0] for name in names} == {"airflow_provider_vocalsep", f"{NAME}.dist-info"}
+        assert page_files() <= set(names)
 
     def test_the_sdist_holds_all_that_a_build_and_the_tests_need(self, distributions):
         with tarfile.open(distributions / f"{NAME}.tar.gz") as sdist:
@@ -113,6 +124,9 @@ class TestDistributions:
             ".ci/constraints.txt",
             "dags/separate_catalogue.py",
             "tests/conftest.py",
+            "docs/audit.md",
+            *(f"airflow_provider_vocalsep/audit/schemas/{name}.json" for name in SCHEMAS),
+            *page_files(),
         } <= names
 
 
@@ -157,6 +171,17 @@ class TestInstalled:
     @pytest.mark.parametrize("where", ["dags", "shipped_dags"])
     def test_its_dags_parse_without_a_warning(self, inspected, where):
         assert inspected[where] == {"ids": OUR_DAGS, "import_errors": {}, "warnings": {}}
+
+    def test_airflow_has_the_commands_about_a_destination(self, installation):
+        if installation.airflow.startswith("3.1"):
+            pytest.skip("providers have commands since Airflow 3.2")
+        said = installation.run("airflow", "vocalsep", "--help")
+
+        assert [
+            name
+            for name in ("audit", "prune", "retry-plan", "show", "verify")
+            if not re.search(rf"^    {name}\s", said, re.MULTILINE)
+        ] == []
 
     def test_the_command_line_works_without_extras_and_says_what_to_install(self, installation):
         assert installation.run("vocalsep", "--version").strip() == f"vocalsep, version {__version__}"

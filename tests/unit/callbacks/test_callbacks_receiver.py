@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 
 import pytest
@@ -172,7 +173,7 @@ class TestKiesSignature:
         return {"X-Webhook-Timestamp": when, "X-Webhook-Signature": sign(key, task, when)}
 
     def test_is_asked_for_when_the_connection_has_the_key(self, vendor, connection, delivered):
-        connection(webhook_hmac_key=self.KEY)
+        connection(webhook_hmac_secret=self.KEY)
 
         assert vendor().status_code == 401
         assert vendor(headers=self.headers()).status_code == 200
@@ -224,6 +225,27 @@ class TestTheConnection:
         monkeypatch.setattr(accounts, "_resolve", lambda conn_id: looks.append(conn_id) or original(conn_id))
         for _ in range(5):
             vendor()
+
+        assert looks == ["vocalsep_default"]
+
+    def test_is_looked_at_again_when_its_secret_has_changed(self, vendor, monkeypatch):
+        vendor()
+        later = time.monotonic() + 2
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        value = json.loads(os.environ["AIRFLOW_CONN_VOCALSEP_DEFAULT"])
+        value["extra"]["callback_secret"] = "another-secret-0123456789"
+        monkeypatch.setenv("AIRFLOW_CONN_VOCALSEP_DEFAULT", json.dumps(value))
+
+        assert vendor(secret="another-secret-0123456789").status_code == 200
+        assert vendor().status_code == 401
+
+    def test_is_looked_at_no_more_often_for_a_flood_of_forged_ones(self, vendor, monkeypatch):
+        looks = []
+        original = accounts._resolve
+        monkeypatch.setattr(accounts, "_resolve", lambda conn_id: looks.append(conn_id) or original(conn_id))
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+        assert {vendor(secret="a-secret-of-a-stranger").status_code for _ in range(20)} == {401}
 
         assert looks == ["vocalsep_default"]
 

@@ -5,10 +5,11 @@ import subprocess
 import sys
 import tempfile
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from airflow_provider_vocalsep.demo.ports import LOOPBACK, free_port, free_ports, is_free
+from airflow_provider_vocalsep.demo.ports import LOOPBACK, QUIET, free_port, free_ports, is_free, quiet_ports
 
 
 @pytest.fixture(autouse=True)
@@ -43,3 +44,12 @@ class TestFreePort:
 
         assert len(set(ports)) == 20
         assert all(map(is_free, ports))
+
+
+def test_quiet_ports_are_free_different_and_out_of_the_way_of_outgoing_connections():
+    ports = quiet_ports(50)
+
+    assert len(set(ports)) == 50
+    assert all(port in QUIET and is_free(port) for port in ports)
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert QUIET.stop <= first

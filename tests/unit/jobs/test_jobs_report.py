@@ -43,6 +43,23 @@ def test_counts_are_what_the_rows_say():
     }  # fmt: skip
 
 
+def test_money_for_audio_under_two_names_is_counted_once():
+    same = {"source": "t/one", "paid": 2, "credits": 10.0}
+    rows = [
+        TrackRow(track="one", submits=2, **same),
+        TrackRow(track="other name", **same),
+        TrackRow(track="two", submits=1),
+    ]
+    head = json.loads(BatchReport(rows).to_jsonl().splitlines()[0])
+    assert (head["submits"], head["credits"]) == (3, 10)
+
+
+def test_line_ends_of_other_alphabets_do_not_end_a_line():
+    title = "one\u2028two\u0085three"
+    text = BatchReport([TrackRow(track="one", title=title)]).to_jsonl()
+    assert BatchReport.from_jsonl(text).rows["one"].title == title
+
+
 @pytest.mark.parametrize(
     "text", [b"", b"{}", b"not json", b'{"concluded": true}\n{"state": "landed"}', b"\xff"]
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -138,6 +139,17 @@ class TestTakeOver:
         doubt = ledger.claim(IDENTITY, intent("a2", ME_AGAIN))
         assert ledger.take_over(IDENTITY, doubt.attempt, intent("a2", ME_AGAIN)) == Submit("a2")
         assert events(ledger) == ["claimed", "submit_given_up", "claimed"]
+
+    def test_is_not_undone_by_a_claim_that_learns_late_that_it_was_written(self, ledger):
+        """Its own write was answered with a conflict; meanwhile somebody else gave it up."""
+        ledger.claim(IDENTITY, intent("a1"))
+        doubt = ledger.claim(IDENTITY, intent("a2", ME_AGAIN))
+        ledger.take_over(IDENTITY, doubt.attempt, intent("a2", ME_AGAIN))
+        with pytest.raises(ClaimLostError, match="a1 was given up"):
+            ledger.claim(IDENTITY, intent("a1"))
+        with pytest.raises(ClaimLostError, match="a1 was given up"):
+            ledger.take_over(IDENTITY, ledger.read(IDENTITY).current, intent("a1"))
+        assert [a.attempt_id for a in ledger.read(IDENTITY).attempts] == ["a1", "a2"]
 
     def test_stops_the_first_attempt_from_submitting_once_more(self, ledger):
         ledger.claim(IDENTITY, intent("a1"))
@@ -285,20 +297,34 @@ def landed(ledger: Ledger) -> None:
 
 
 class TestACallback:
-    def heard(self, count: int = 1, task: str = "T1") -> Event:
-        return Event(at=datetime(2026, 11, 23, tzinfo=timezone.utc), event="called_back", by=ME, attempt_id="a1",
+    def call_back(self, ledger, attempt_id: str = "a1", count: int = 1, task: str = "T1") -> None:
+        line = Event(at=datetime(2026, 11, 23, tzinfo=timezone.utc), event="called_back", by=ME, attempt_id=attempt_id,
                      vendor_task_id=task, code=200, count=count)  # fmt: skip
+        ledger.called_back(IDENTITY, lambda one: [line] if one == attempt_id else [])
+
+    def claim(self, ledger, attempt_id: str = "a1") -> None:
+        ledger.claim(IDENTITY, replace(intent(attempt_id), calls_back=True))
 
     def test_is_one_line_of_the_history_however_often_it_is_looked_at(self, ledger):
-        ledger.claim(IDENTITY, intent("a1"))
-        for count in (1, 1, 3):
-            ledger.called_back(IDENTITY, "a1", self.heard(count))
+        self.claim(ledger)
+        for count in (1, 1, 3, 2):
+            self.call_back(ledger, count=count)
         assert events(ledger) == ["claimed", "called_back"]
         assert ledger.read(IDENTITY).history[-1].count == 3
 
     def test_about_another_vendor_task_is_another_line(self, ledger):
-        ledger.claim(IDENTITY, intent("a1"))
-        ledger.called_back(IDENTITY, "a1", self.heard())
-        ledger.called_back(IDENTITY, "a1", self.heard(task="T2"))
+        self.claim(ledger)
+        self.call_back(ledger)
+        self.call_back(ledger, task="T2")
         assert events(ledger) == ["claimed", "called_back", "called_back"]
         assert ledger.read(IDENTITY).state is EntryState.CLAIMED
+
+    def test_about_an_earlier_attempt_is_kept_when_the_next_is_under_way(self, ledger):
+        self.claim(ledger)
+        ledger.submitted(IDENTITY, "a1", "T1")
+        ledger.task_failed(IDENTITY, "T1", Outcome(at=ledger.now(), verdict=Verdict.RETRY))
+        self.claim(ledger, "a2")
+        self.call_back(ledger)
+        entry = ledger.read(IDENTITY)
+        assert (entry.history[-1].event, entry.history[-1].attempt_id) == ("called_back", "a1")
+        assert entry.state is EntryState.CLAIMED

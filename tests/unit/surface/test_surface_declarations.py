@@ -77,7 +77,13 @@ class TestTheConnectionForm:
         secret = {
             name for name, f in CONNECTION["conn-fields"].items() if f["schema"].get("format") == "password"
         }
-        assert secret == {"callback_secret", "webhook_hmac_key"}
+        assert secret == {"callback_secret", "webhook_hmac_secret"}
+
+    def test_names_what_is_secret_so_that_airflow_hides_it(self):
+        masker = pytest.importorskip("airflow._shared.secrets_masker")
+        for name, field in CONNECTION["conn-fields"].items():
+            is_secret = field["schema"].get("format") == "password"
+            assert masker.should_hide_value_for_key(name) is is_secret
 
     def test_has_every_field_that_the_account_reads(self):
         from airflow_provider_vocalsep.client import settings

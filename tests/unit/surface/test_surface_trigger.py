@@ -6,10 +6,15 @@ import asyncio
 import importlib
 import json
 import time
+from collections import Counter
 
 import pytest
 
+from airflow_provider_vocalsep.api.models import SeparationTask, StemLink
+from airflow_provider_vocalsep.api.vocabulary import TaskStatus
 from airflow_provider_vocalsep.client.shared import close_shared_clients
+from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
+from airflow_provider_vocalsep.triggers.batch import BatchTrigger
 from airflow_provider_vocalsep.triggers.events import InvalidEventError, validate_event
 from airflow_provider_vocalsep.triggers.lost_submit import LostSubmitTrigger
 from airflow_provider_vocalsep.triggers.vocal_separation import VocalSeparationTrigger
@@ -117,3 +122,32 @@ class TestItsEvent:
 def test_an_event_that_is_not_ours_is_never_taken_for_success(event):
     with pytest.raises(InvalidEventError, match="a retry attaches"):
         validate_event(event)
+
+
+@pytest.mark.parametrize("jump", [-7200, 7200], ids=["back", "forth"])
+class TestAJumpOfTheClock:
+    """The machine's clock is set while a trigger waits: that neither ends the wait nor stops it."""
+
+    @pytest.fixture(autouse=True)
+    def after_the_first_read(self, jump, monkeypatch):
+        """Set the clock; the vendor is done at the third read. (A sandbox in this process would see the jump, too.)"""
+        wall, reads = time.time, Counter()
+
+        async def read(hook, task_id):
+            reads[task_id] += 1
+            monkeypatch.setattr(time, "time", lambda: wall() + jump)
+            status = TaskStatus.PENDING if reads[task_id] < 3 else TaskStatus.SUCCESS
+            return SeparationTask(task_id, status, (StemLink("vocals", "https://vendor/v"),))
+
+        monkeypatch.setattr(VocalSeparationHook, "aread_task", read)
+
+    def test_does_not_matter_to_one_task(self):
+        event = wait_for("t")
+        assert (event["status"], event["reads"]) == ("finished", 3)
+
+    def test_does_not_matter_to_a_batch(self):
+        waiting = {"a": time.time(), "b": time.time()}
+        (event,) = events(BatchTrigger(waiting, deadline=time.time() + 20, poll_interval=0.05, linger=1))
+        assert {task: outcome for task, (outcome, _) in event["ended"].items()} == {
+            "a": "finished", "b": "finished",
+        }  # fmt: skip

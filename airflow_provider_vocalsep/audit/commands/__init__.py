@@ -1,0 +1,3 @@
+"""``vocalsep audit``, ``show``, ``verify``, ``retry-plan`` and ``prune``: a destination without a running Airflow."""
+
+from __future__ import annotations

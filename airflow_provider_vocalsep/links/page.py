@@ -1,0 +1,57 @@
+"""The link from a task instance to the page that tells what became of its tracks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from airflow.providers.common.compat.sdk import BaseOperatorLink
+
+from airflow_provider_vocalsep.ui.place import PAGE_PATH
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
+
+
+class PageLink(BaseOperatorLink):
+    """
+    Opens the page *Vocal separation* where it shows what a task instance is about, as its operator's ``page`` says.
+
+    The address has no slash in front: Airflow's UI resolves it against its own base, whatever path it is served under and
+    whatever a worker knows of that. It is there from when the task first defers or ends, for a batch from its start.
+    """
+
+    name = "Vocal separation"
+    key = "vocalsep_page_link"
+
+    @property
+    def xcom_key(self) -> str:
+        """Where the worker leaves the link."""
+        return self.key
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the link of a task instance, empty where the page has nothing to show. Asks nobody."""
+        page: Any = getattr(operator, "page", None)
+        return page(ti_key) if callable(page) else ""
+
+
+def run_page(ti: TaskInstanceKey) -> str:
+    """Return the address of a DAG run's tracks."""
+    return _address("run", dag_id=ti.dag_id, run_id=ti.run_id)
+
+
+def track_page(ti: TaskInstanceKey, track: str) -> str:
+    """Return the address of a task instance's track, by its key."""
+    map_index = -1 if ti.map_index is None else ti.map_index
+    return _address(
+        "track", dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=map_index, track=track
+    )
+
+
+def search_page(text: str) -> str:
+    """Return the address of a search through the tracks of all runs."""
+    return _address("tracks", q=text)
+
+
+def _address(view: str, **asked: str | int) -> str:
+    return f"{PAGE_PATH.lstrip('/')}/{view}?{urlencode(asked, quote_via=quote)}"

@@ -1,0 +1,126 @@
+"""docs/audit.md: its examples are what is written, its queries run, its tables are complete."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import duckdb
+import jsonschema
+import pytest
+from audit_world import BUCKET, BY_HAND, NIGHTLY, manifest_key
+
+from airflow_provider_vocalsep.audit.schemas import NAMES, load_schema
+from airflow_provider_vocalsep.audit.timeline import WORDS
+from airflow_provider_vocalsep.cli import COMMANDS
+from airflow_provider_vocalsep.jobs.report import BatchReport
+from airflow_provider_vocalsep.landing.manifest import Manifest
+from airflow_provider_vocalsep.ledger import LedgerEntry
+
+PAGE = (Path(__file__).parents[3] / "docs" / "audit.md").read_text(encoding="utf-8")
+EXAMPLES = dict(re.findall(r"<!-- example: (.*?) -->\n```json\n(.*?)\n```", PAGE, re.DOTALL))
+QUERIES = re.findall(r"([^\n]+):\n\n```sql\n(.*?)\n```", PAGE, re.DOTALL)
+ENTRY, MANIFEST, REPORT = "ledger-entry-1", "manifest-1", "run-report-head-1, run-report-row-1"
+
+
+def validate(value, name):
+    checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
+    jsonschema.validate(value, load_schema(name), jsonschema.Draft202012Validator, format_checker=checker)
+
+
+class TestExamples:
+    def test_are_an_entry_a_manifest_and_a_report(self):
+        assert set(EXAMPLES) == {ENTRY, MANIFEST, REPORT}
+
+    def test_validate(self):
+        validate(json.loads(EXAMPLES[ENTRY]), ENTRY)
+        validate(json.loads(EXAMPLES[MANIFEST]), MANIFEST)
+        head, *rows = map(json.loads, EXAMPLES[REPORT].splitlines())
+        validate(head, "run-report-head-1")
+        for row in rows:
+            validate(row, "run-report-row-1")
+
+    def test_have_no_field_that_is_not_written(self):
+        for name in (ENTRY, MANIFEST):
+            schema, value = load_schema(name), json.loads(EXAMPLES[name])
+            assert unknown(value, schema, schema) == []
+        head, *rows = map(json.loads, EXAMPLES[REPORT].splitlines())
+        assert set(head) <= set(load_schema("run-report-head-1")["properties"])
+        assert all(set(row) <= set(load_schema("run-report-row-1")["properties"]) for row in rows)
+
+    def test_tell_one_story(self):
+        entry = LedgerEntry.model_validate_json(EXAMPLES[ENTRY])
+        manifest = Manifest.from_json(EXAMPLES[MANIFEST])
+        row = BatchReport.from_jsonl(EXAMPLES[REPORT].encode()).rows["demo/daisy"]
+        assert {manifest.uri} == set(entry.landings) == {row.manifest}
+        assert manifest.entry == row.entry
+        assert manifest.vendor_task_id == entry.current.vendor_task_id == row.vendor_task_id
+        landed = [(file.uri, file.sha256) for file in entry.history[-1].files]
+        assert landed == [(stem.uri, stem.sha256) for stem in manifest.stems]
+
+
+def unknown(value, part, schema):
+    """Name the fields of a value that its schema does not."""
+    part = schema["$defs"][part["$ref"].rsplit("/", 1)[1]] if "$ref" in part else part
+    for choice in part.get("anyOf", []):
+        if "$ref" in choice or choice.get("type") in ("object", "array"):
+            part = schema["$defs"][choice["$ref"].rsplit("/", 1)[1]] if "$ref" in choice else choice
+    if isinstance(value, list) and "items" in part:
+        return [name for item in value for name in unknown(item, part["items"], schema)]
+    if not isinstance(value, dict) or "properties" not in part:
+        return []
+    known = part["properties"]
+    below = [name for key in value if key in known for name in unknown(value[key], known[key], schema)]
+    return [key for key in value if key not in known] + below
+
+
+class TestQueries:
+    @pytest.fixture
+    def ask(self, world, tmp_path, monkeypatch):
+        """Run a query of the page over copies of the bucket's objects."""
+        rows = [world.land("album/1 🎵"), world.fail("album/2", title="Two"), world.doubt("album/3")]
+        world.plan([world.track(row.track) for row in rows])
+        world.report([*rows, world.left("album/4")])
+        for number in range(40):  # more files than DuckDB looks at to guess their columns
+            world.land(f"other/{number}", BY_HAND)
+        for key in world.keys():
+            path = tmp_path / key.removeprefix("music/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(world.client.get_object(Bucket=BUCKET, Key=key)["Body"].read())
+        monkeypatch.chdir(tmp_path)
+        return lambda about: duckdb.sql(dict(QUERIES)[about]).fetchall()
+
+    def test_are_those_that_are_tried_here(self):
+        assert len(QUERIES) == 4
+
+    def test_tell_what_each_run_paid(self, ask):
+        told = ask("What each run paid for")
+        assert told == [(BY_HAND.dag_id, BY_HAND.run_id, 40, 400), (NIGHTLY.dag_id, NIGHTLY.run_id, 2, 20)]
+
+    def test_tell_what_failed(self, ask):
+        assert ask("What the vendor failed on, and how often") == [("451", 1, 1)]
+
+    def test_tell_the_stems(self, ask, world):
+        stems = ask("Which stems there are, and their digests")
+        assert len(stems) == 2 * 41
+        manifest = world.json(manifest_key("album/1 🎵"))
+        found = {stem[2:] for stem in stems if stem[0] == "album/1 🎵"}
+        assert found == {(stem["name"], stem["bytes"], stem["sha256"]) for stem in manifest["stems"]}
+
+    def test_tell_what_was_left(self, ask):
+        assert [row[:2] for row in ask("What was left or failed, by the run reports")] == [
+            ("album/2", "failed"),
+            ("album/3", "failed"),
+            ("album/4", "left"),
+        ]
+
+
+def test_names_every_event_schema_and_command():
+    events = set(re.findall(r"`(\w+)`", PAGE.split("Events:", 1)[1].split("### A manifest", 1)[0]))
+    assert set(WORDS) <= events
+    for name in NAMES:
+        assert name in PAGE
+    for name in ("audit", "show", "verify", "retry-plan", "prune"):
+        assert name in COMMANDS
+        assert f"vocalsep {name} s3://" in PAGE

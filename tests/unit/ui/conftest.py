@@ -1,0 +1,128 @@
+"""The page's application as Airflow mounts it, with Airflow's own tokens and an auth manager that refuses some DAGs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import httpx
+import pytest
+from airflow.api_fastapi import app as airflow_app
+from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+from moto import mock_aws
+from moto.s3.models import s3_backends
+from ui_world import BUCKET, Bucket
+
+from airflow_provider_vocalsep.audit.index import RunIndex
+from airflow_provider_vocalsep.audit.runs import Destination
+from airflow_provider_vocalsep.ui import app as page
+from airflow_provider_vocalsep.ui.desk import Desk, the_desk
+from airflow_provider_vocalsep.ui.sources import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class PickyAuthManager(SimpleAuthManager):
+    """Airflow's simple one, except that only `insider` may read what begins with `secret`."""
+
+    def is_authorized_dag(
+        self, *, method: Any, user: Any, access_entity: Any = None, details: Any = None
+    ) -> bool:
+        hidden = details is None or details.id is None or details.id.startswith("secret")
+        allowed = super().is_authorized_dag(
+            method=method, user=user, access_entity=access_entity, details=details
+        )
+        return allowed and (not hidden or user.username == "insider")
+
+
+@pytest.fixture(scope="session")
+def database() -> Any:
+    """Airflow's own tables, empty."""
+    from airflow import settings
+    from airflow.models.base import Base
+    from airflow.utils.db import import_all_models
+
+    import_all_models()
+    Base.metadata.create_all(settings.engine)
+    return settings.engine
+
+
+@pytest.fixture
+def auth(database: Any, monkeypatch: pytest.MonkeyPatch) -> PickyAuthManager:
+    """The auth manager of this process."""
+    manager = PickyAuthManager()
+    monkeypatch.setattr(airflow_app._AuthManagerState, "instance", manager)
+    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "a-secret-of-the-unit-tests-" + "0" * 64)
+    for cached in (PickyAuthManager._get_token_signer, PickyAuthManager._get_token_validator):
+        cached.__func__.cache_clear()  # type: ignore[attr-defined]
+    return manager
+
+
+@pytest.fixture(scope="module")
+def s3_in_memory() -> Iterator[Any]:
+    """A client, which takes a while to make."""
+    with mock_aws():
+        yield boto3.client(
+            "s3", region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
+        )
+
+
+@pytest.fixture
+def client(s3_in_memory: Any) -> Any:
+    """A bucket in memory."""
+    s3_backends.reset()
+    s3_in_memory.create_bucket(Bucket=BUCKET)
+    return s3_in_memory
+
+
+@pytest.fixture
+def bucket(client: Any) -> Bucket:
+    return Bucket(client)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> RunIndex:
+    return RunIndex(tmp_path / "runs.sqlite")
+
+
+@pytest.fixture
+def desk(index: RunIndex, bucket: Bucket, client: Any, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """A desk with one destination, whose looks are over before it goes on."""
+    desk = Desk(index)
+    ledgers = frozenset({Destination(BUCKET, "music/_vocalsep/ledger")})
+    desk.found = [Source(bucket.destination, "aws_default", ledgers)]  # type: ignore[attr-defined]
+    monkeypatch.setattr(desk, "_find", lambda: desk.found)  # type: ignore[attr-defined]
+    monkeypatch.setattr(desk, "client", lambda source: client)
+    monkeypatch.setattr("airflow_provider_vocalsep.ui.desk._FIRST_WAIT", 10)
+    monkeypatch.setattr("airflow_provider_vocalsep.ui.desk._WAIT", 10)
+    monkeypatch.setattr("airflow_provider_vocalsep.ui.desk.EVERY", 0)
+    monkeypatch.setattr("airflow_provider_vocalsep.ui.desk._REST", 0)
+    return desk
+
+
+@pytest.fixture
+def ask(auth: PickyAuthManager, desk: Desk) -> Iterator[Any]:
+    """Ask a route as a user; `None` is nobody."""
+    page.app.dependency_overrides[the_desk] = lambda: desk
+
+    def ask(
+        path: str, user: str | None = "viewer", *, headers: Any = None, method: str = "GET", **query: Any
+    ) -> httpx.Response:
+        import asyncio
+
+        async def request() -> httpx.Response:
+            transport = httpx.ASGITransport(page.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as http:
+                return await http.request(method, path, params=query, headers={**cookie, **(headers or {})})
+
+        cookie = {}
+        if user:
+            token = auth.generate_jwt(SimpleAuthManagerUser(username=user, role="viewer", teams=None))
+            cookie = {"cookie": f"_token={token}"}
+        return asyncio.run(request())
+
+    yield ask
+    page.app.dependency_overrides.clear()
