@@ -1,0 +1,139 @@
+"""The stack of docker-compose.yaml, once for all tests, whole again before each of them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_vocalsep.demo.airflow_api import RUN_ENDED, AirflowApiError
+from airflow_provider_vocalsep.demo.audit import Audit, audit
+from airflow_provider_vocalsep.demo.distributed import BUCKET, Distributed, running_distributed
+from airflow_provider_vocalsep.demo.postgres import postgres_installed
+from airflow_provider_vocalsep.demo.processes import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+DAG_ID = "bed_batches"
+
+
+@dataclass
+class Batches:
+    """A run of a numbered catalogue of its own, and what came of it."""
+
+    bed: Distributed
+    name: str
+    tracks: int
+    slow: bool = False
+    run_id: str = ""
+    hosts: set[str] = field(default_factory=set)
+    triggerers: set[int] = field(default_factory=set)
+
+    def start(self, **conf: Any) -> None:
+        self.run_id = self.bed.api.trigger(
+            DAG_ID,
+            {
+                "name": self.name,
+                "tracks": self.tracks,
+                "destination": f"s3://{BUCKET}/{self.name}",
+                "conn_id": "vocalsep_slow" if self.slow else "vocalsep_quick",
+                **conf,
+            },
+        )
+
+    def tasks(self) -> list[dict[str, Any]]:
+        return self.bed.api.task_instances(DAG_ID, self.run_id, "separate")
+
+    def states(self) -> Counter[str | None]:
+        return Counter(ti["state"] for ti in self.tasks())
+
+    def wait_until(self, ready: Callable[[], bool], *, what: str, timeout: float = 120) -> None:
+        """Wait for something in the run; services that end are started again, as Docker would."""
+
+        def asked() -> bool:
+            self.bed.stack.supervise()
+            with suppress(AirflowApiError):
+                return ready()
+            return False
+
+        wait_until(asked, what=what, timeout=timeout, every=0.5)
+
+    def wait(self, timeout: float = 240, supervise: bool = True) -> str:
+        state = ""
+
+        def ended() -> bool:
+            nonlocal state
+            self.hosts |= {ti["hostname"] for ti in self.tasks() if ti["hostname"]}
+            state = self.bed.api.dag_run(DAG_ID, self.run_id)["state"]
+            return state in RUN_ENDED
+
+        self.wait_until(ended, what=f"run {self.name} ({dict(self.states())})", timeout=timeout)
+        return state
+
+    def audit(self) -> Audit:
+        vendor = self.bed.slow_sandbox if self.slow else self.bed.quick_sandbox
+        sources = {f"{self.name}-task-{n:06}/{self.name}-audio-{n:06}" for n in range(self.tracks)}
+        return audit(self.bed.s3, BUCKET, self.name, sources, vendor.books())
+
+    def all_landed_for_one_charge_each(self) -> bool:
+        found = self.audit()
+        assert found.sound, found
+        assert (found.landed, found.charges) == (self.tracks, self.tracks), found
+        return True
+
+    def callbacks(self) -> Counter[str]:
+        rows = self.bed.rows(
+            "SELECT event FROM log WHERE run_id = %s AND event LIKE %s", self.run_id, "vocalsep_callback_%"
+        )
+        return Counter(event for (event,) in rows)
+
+
+@pytest.fixture(scope="session")
+def running_bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Distributed]:
+    if not (postgres_installed() and shutil.which("redis-server")):
+        pytest.skip("PostgreSQL or Redis is not installed: apt-get install postgresql redis-server")
+    home = tmp_path_factory.mktemp("bed")
+    # The songs are separated once for all sessions.
+    cache = Path(__file__).parents[2] / ".cache" / "sandbox"
+    cache.mkdir(parents=True, exist_ok=True)
+    (home / "volumes" / "sandbox").mkdir(parents=True)
+    (home / "volumes" / "sandbox" / "cache").symlink_to(cache)
+    with running_distributed(home) as bed:
+        wait_until(lambda: bed.api.has_dag(DAG_ID), what=DAG_ID, timeout=60, every=0.5)
+        yield bed
+
+
+@pytest.fixture
+def bed(running_bed: Distributed) -> Distributed:
+    """The stack, whole: what an earlier test broke is mended."""
+    for proxy in running_bed.stack.proxies.values():
+        proxy.heal()
+    for sandbox in (running_bed.quick_sandbox, running_bed.slow_sandbox):
+        sandbox.clear_faults()
+    running_bed.stack.supervise()
+    running_bed.wait_until_healthy()
+    return running_bed
+
+
+@pytest.fixture
+def batches(bed: Distributed, request: pytest.FixtureRequest) -> Callable[..., Batches]:
+    """Make the run of a catalogue that no other test uses."""
+    names = iter(range(100))
+
+    def make(tracks: int, *, slow: bool = False) -> Batches:
+        return Batches(bed, f"{request.node.name.replace('_', '-')[5:40]}-{next(names)}", tracks, slow)
+
+    return make
+
+
+@pytest.fixture
+def stopwatch() -> Callable[[], float]:
+    began = time.monotonic()
+    return lambda: time.monotonic() - began
