@@ -1,0 +1,153 @@
+"""What earlier versions wrote into buckets and databases still works: a provider is upgraded while tasks wait."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_vocalsep.api.track import Track
+from airflow_provider_vocalsep.api.vocabulary import SeparationType
+from airflow_provider_vocalsep.callbacks.memory import heard_by_attempt
+from airflow_provider_vocalsep.callbacks.token import verify
+from airflow_provider_vocalsep.jobs.polling import WaitOutcome
+from airflow_provider_vocalsep.jobs.report import BatchReport, RowState
+from airflow_provider_vocalsep.landing.manifest import Manifest
+from airflow_provider_vocalsep.ledger import (
+    Asker,
+    Attach,
+    EntryState,
+    Identity,
+    InDoubt,
+    Intent,
+    Landed,
+    Ledger,
+    LedgerEntry,
+    MemoryLedgerStore,
+    Submit,
+)
+from airflow_provider_vocalsep.operators.vocal_separation import VocalSeparationOperator
+from airflow_provider_vocalsep.operators.vocal_separation_batch import VocalSeparationBatchOperator, _ended
+from airflow_provider_vocalsep.sensors.vocal_separation import VocalSeparationSensor
+from airflow_provider_vocalsep.triggers.events import validate_event
+
+VERSIONS = sorted(path for path in Path(__file__).parent.iterdir() if (path / "triggers.json").exists())
+NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
+PLACE = "s3://stems/music/one/separate_vocal"
+LATER = Asker(dag_id="nightly", run_id="scheduled__2", task_id="separate", map_index=3, try_number=1)
+
+
+@pytest.fixture(params=VERSIONS, ids=lambda path: path.name)
+def kept(request):
+    """Read a file that a version wrote."""
+
+    def read(name):
+        path = request.param / name
+        return json.loads(path.read_text()) if path.suffix == ".json" else path.read_bytes()
+
+    return read
+
+
+def test_there_is_one_at_least():
+    assert [path.name for path in VERSIONS][:1] == ["0.1.0"]
+
+
+def test_a_trigger_goes_on(kept):
+    for path, arguments in kept("triggers.json"):
+        module, _, name = path.rpartition(".")
+        trigger = getattr(importlib.import_module(module), name)(**arguments)
+        again, values = trigger.serialize()
+        assert again == path
+        assert arguments.items() <= values.items()
+
+
+@pytest.mark.parametrize(
+    "operator, method, kwargs",
+    [
+        (VocalSeparationOperator, "execute_complete", ["event", "attempt_id", "submitted_at"]),
+        (VocalSeparationOperator, "execute_adoption", ["event"]),
+        (VocalSeparationBatchOperator, "execute_complete", ["event"]),
+        (VocalSeparationSensor, "execute_complete", ["event"]),
+    ],
+)
+def test_a_deferred_task_is_resumed_by_the_method_that_it_named(operator, method, kwargs):
+    """Airflow keeps the name and the arguments with the task instance."""
+    inspect.signature(getattr(operator, method)).bind(None, {}, **dict.fromkeys(kwargs))
+
+
+def test_a_trigger_s_event_is_understood(kept):
+    events = kept("events.json")
+    assert validate_event(events["VocalSeparationTrigger"]) == (WaitOutcome.FINISHED, "T-submitted", "m")
+    assert _ended(events["BatchTrigger"]) == {"T-submitted": (WaitOutcome.FINISHED, "m")}
+
+
+@pytest.mark.parametrize(
+    "state, decides",
+    [
+        ("claimed", InDoubt),
+        ("in_doubt", InDoubt),
+        ("submitted", Attach),
+        ("failed", Submit),
+        ("landed", Landed),
+    ],
+)
+def test_a_ledger_entry_decides_as_it_did_and_loses_nothing(kept, state, decides):
+    before = kept("entries.json")[state]
+    ledger = Ledger(MemoryLedgerStore(), now=lambda: NOON + timedelta(days=365))
+    track = Track(key=state, task_id="t", audio_id=state)
+    identity = Identity.of(
+        track, account="sunoapi", separation_type=SeparationType.SEPARATE_VOCAL, stem_name=None
+    )
+    assert identity.source == before["source"], "it is looked for under the same key"
+    ledger.store.write(identity, LedgerEntry.model_validate(before), None)
+
+    decision = ledger.claim(identity, Intent("new", LATER, state), manifest_uri=f"{PLACE}/manifest.json")
+    assert type(decision) is decides
+    after = json.loads(ledger.read(identity).to_json())
+    assert after["history"][: len(before["history"])] == before["history"]
+    assert after["attempts"][: len(before["attempts"])] == before["attempts"]
+
+
+def test_a_ledger_entry_is_where_it_was():
+    """Another digest, and all that was ever paid for is paid for again."""
+    identity = Identity("sunoapi", "t/landed", SeparationType.SEPARATE_VOCAL, None)
+    assert identity.digest == "b9f3ff86a089330abe89267ba1c61ea001a24a8bc246cfb44da219161430e7cd"
+
+
+def test_a_callback_s_address_is_verified(kept):
+    token = kept("token.json")
+    claims = verify(token["token"], [token["secret"]], now=NOON.timestamp())
+    assert (claims.dag_id, claims.map_index, claims.attempt_id) == ("nightly", 3, "attempt-submitted")
+
+
+def test_a_remembered_callback_is_read(kept):
+    heard = heard_by_attempt(kept("heard.json"))["attempt-submitted"]
+    assert [(one.vendor_task_id, one.code, one.count) for one in heard] == [("T-submitted", 200, 1)]
+
+
+def test_a_run_report_is_gone_on_with(kept):
+    report = BatchReport.from_jsonl(kept("report.jsonl"))
+    assert {row.track: row.state for row in report.rows.values()} == {
+        "claimed": RowState.PLANNED, "in_doubt": RowState.IN_DOUBT, "submitted": RowState.WAITING,
+        "failed": RowState.FAILED, "landed": RowState.LANDED,
+    }  # fmt: skip
+    assert report.rows["submitted"].vendor_task_id == "T-submitted"
+
+
+def test_a_plan_is_read(kept):
+    tracks = [Track.parse(json.loads(line)) for line in kept("plan.jsonl").splitlines()]
+    assert [track.title for track in tracks][-1] == "🎵 landed"
+
+
+def test_a_manifest_is_read(kept):
+    manifest = Manifest.from_json(json.dumps(kept("manifest.json")).encode(), where="here")
+    assert [stem.uri for stem in manifest.stems] == [f"{PLACE}/vocals.mp3"]
+    assert (manifest.vendor_task_id, manifest.landed_at) == ("T-landed", NOON)
+
+
+def test_states_of_the_ledger_keep_their_names():
+    assert {"claimed", "submitted", "separated", "landed", "failed"} <= {state.value for state in EntryState}
