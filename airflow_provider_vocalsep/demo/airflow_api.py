@@ -22,7 +22,11 @@ Json = dict[str, Any]
 
 
 class AirflowApiError(RuntimeError):
-    """Airflow refused a request, or something did not happen in time."""
+    """Airflow refused a request or did not answer it, or something did not happen in time."""
+
+
+class AirflowAwayError(AirflowApiError, OSError):
+    """No answer came: who waits for Airflow may ask again."""
 
 
 class AirflowApi:
@@ -42,11 +46,13 @@ class AirflowApi:
         self._session = requests.Session()
         # Proxies and .netrc of the caller have no business on loopback.
         self._session.trust_env = False
+        # A server that closes an idle connection may do so at the very moment at which it is used again.
+        self._session.headers["Connection"] = "close"
 
     def log_in(self) -> None:
         """Get a token; every request does so by itself when it has none."""
-        answer = self._session.post(f"{self.url}/auth/token", json=self._credentials, timeout=self._timeout)
-        self._session.headers["Authorization"] = f"Bearer {_content(answer)['access_token']}"
+        token = self._ask("POST", "auth/token", json=self._credentials)["access_token"]
+        self._session.headers["Authorization"] = f"Bearer {token}"
 
     def request(self, method: str, path: str, **arguments: Any) -> Any:
         """
@@ -55,18 +61,23 @@ class AirflowApi:
         :param method: HTTP method.
         :param path: Path below ``/api/v2/``.
         :param arguments: As for ``requests.request``.
-        :raises AirflowApiError: with Airflow's words if it refuses.
+        :raises AirflowApiError: with Airflow's words if it refuses; :class:`AirflowAwayError` if no answer comes.
         """
         if "Authorization" not in self._session.headers:
             self.log_in()
-        return _content(
-            self._session.request(method, f"{self.url}/api/v2/{path}", timeout=self._timeout, **arguments)
-        )
+        return self._ask(method, f"api/v2/{path}", **arguments)
 
     def health(self) -> dict[str, str | None]:
         """Return each component's health, ``healthy`` or not, by name."""
-        answer = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=self._timeout)
-        return {name: part.get("status") for name, part in _content(answer).items()}
+        parts = self._ask("GET", "api/v2/monitor/health")
+        return {name: part.get("status") for name, part in parts.items()}
+
+    def _ask(self, method: str, path: str, **arguments: Any) -> Any:
+        try:
+            answer = self._session.request(method, f"{self.url}/{path}", timeout=self._timeout, **arguments)
+        except requests.RequestException as e:
+            raise AirflowAwayError(f"Airflow did not answer {method} {self.url}/{path}: {e}") from e
+        return _content(answer)
 
     def put_connections(self, connections: Mapping[str, Mapping[str, Any]]) -> None:
         """

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_provider_vocalsep.demo.airflow_api import AirflowApi, AirflowApiError
+from airflow_provider_vocalsep.demo.airflow_api import AirflowApi, AirflowApiError, AirflowAwayError
+from airflow_provider_vocalsep.demo.ports import free_port
 
 RUN = "/api/v2/dags/d/dagRuns/manual__2026-11-23T02%3A42%3A08%2B00%3A00"
 RUN_ID = "manual__2026-11-23T02:42:08+00:00"
@@ -40,6 +41,15 @@ class TestRequests:
 
         with pytest.raises(AirflowApiError, match=r"(?s)400 to POST .*Invalid input for param destination"):
             api.trigger("d")
+
+    def test_no_answer_is_an_error_of_its_own_kind(self):
+        url = f"http://127.0.0.1:{free_port()}"
+        for ask in (
+            AirflowApi(url, "demo", "secret").health,
+            AirflowApi(url, "demo", "secret").import_errors,
+        ):
+            with pytest.raises(AirflowAwayError, match="did not answer"):
+                ask()
 
     def test_connections_are_replaced_and_extras_written_as_json(self, api, httpserver):
         httpserver.expect_request("/api/v2/connections", method="PATCH").respond_with_json(
