@@ -86,14 +86,15 @@ class Distributed:
         :raises ServiceError: if they are not by then, or one of them has ended.
         """
         wait_until(
-            self._healthy,
+            self.healthy,
             what="all of Airflow to be healthy",
             timeout=timeout,
             services=list(self.stack.instances.values()),
             every=0.5,
         )
 
-    def _healthy(self) -> bool:
+    def healthy(self) -> bool:
+        """Tell whether every component of Airflow is healthy, and all triggerers and workers are there."""
         try:
             health = self.api.health()
         except AirflowApiError:

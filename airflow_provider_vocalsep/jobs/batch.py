@@ -197,6 +197,7 @@ class BatchJob:
         secured, manifest = work.secure()
         row.vendor_task_id, row.submitted_at = secured.vendor_task_id, secured.submitted_at
         row.attempt_id, row.until, row.message = secured.attempt_id, None, None
+        row.calls_back = secured.calls_back
         row.submits += secured.submitted_now
         if manifest is not None:
             if self.heard(secured.attempt_id):

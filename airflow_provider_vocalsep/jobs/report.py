@@ -54,6 +54,7 @@ class TrackRow(BaseModel):
     :param attempt_id: The attempt in the ledger.
     :param submitted_at: When it was submitted.
     :param until: Until when a callback is awaited, in doubt.
+    :param calls_back: The vendor reports its end to this task instance, not to another or nobody.
     :param submits: Submissions that this batch paid for since it was last cleared.
     :param paid: Submissions that this task instance paid for in all its tries, by the ledger.
     :param credits: Their credits, without those given back.
@@ -77,6 +78,7 @@ class TrackRow(BaseModel):
     attempt_id: str = ""
     submitted_at: datetime | None = None
     until: datetime | None = None
+    calls_back: bool = False
     submits: int = 0
     paid: int = 0
     credits: float = 0.0

@@ -16,7 +16,7 @@ from airflow_provider_vocalsep.demo.airflow_api import RUN_ENDED, AirflowApiErro
 from airflow_provider_vocalsep.demo.audit import Audit, audit
 from airflow_provider_vocalsep.demo.distributed import BUCKET, Distributed, running_distributed
 from airflow_provider_vocalsep.demo.postgres import postgres_installed
-from airflow_provider_vocalsep.demo.processes import wait_until
+from airflow_provider_vocalsep.demo.processes import ServiceError, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,15 +57,22 @@ class Batches:
     def wait_until(self, ready: Callable[[], bool], *, what: str, timeout: float = 120) -> None:
         """Wait for something in the run; services that end are started again, as Docker would."""
 
+        states: Counter[str | None] = Counter()
+
         def asked() -> bool:
             self.bed.stack.supervise()
             with suppress(AirflowApiError):
+                states.clear()
+                states.update(self.states())
                 return ready()
             return False
 
-        wait_until(asked, what=what, timeout=timeout, every=0.5)
+        try:
+            wait_until(asked, what=what, timeout=timeout, every=0.5)
+        except ServiceError as e:
+            raise AssertionError(f"{e} Batches: {dict(states)}") from None
 
-    def wait(self, timeout: float = 240, supervise: bool = True) -> str:
+    def wait(self, timeout: float = 240) -> str:
         state = ""
 
         def ended() -> bool:
@@ -74,7 +81,7 @@ class Batches:
             state = self.bed.api.dag_run(DAG_ID, self.run_id)["state"]
             return state in RUN_ENDED
 
-        self.wait_until(ended, what=f"run {self.name} ({dict(self.states())})", timeout=timeout)
+        self.wait_until(ended, what=f"run {self.name} to end", timeout=timeout)
         return state
 
     def audit(self) -> Audit:
@@ -117,9 +124,14 @@ def bed(running_bed: Distributed) -> Distributed:
         proxy.heal()
     for sandbox in (running_bed.quick_sandbox, running_bed.slow_sandbox):
         sandbox.clear_faults()
-    running_bed.stack.supervise()
-    running_bed.wait_until_healthy()
+    wait_until(lambda: whole(running_bed), what="the stack to be whole", timeout=180, every=0.5)
     return running_bed
+
+
+def whole(bed: Distributed) -> bool:
+    """Start what has ended, as Docker would, and tell whether all is healthy."""
+    bed.stack.supervise()
+    return bed.healthy()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
@@ -236,6 +236,34 @@ class TestMoney:
 
         assert batch.charges == 2
         assert len(batch.keys()) == 6
+
+
+class TestParking:
+    @pytest.fixture(autouse=True)
+    def calls_back(self, batch, monkeypatch):
+        """Switch callbacks on; nobody is there to hear them."""
+        connection = sandbox_connection(
+            batch.vendor, callback_base_url="http://127.0.0.1:1", callback_secret="s" * 32
+        )
+        monkeypatch.setenv("AIRFLOW_CONN_VOCALSEP_DEFAULT", json.dumps(connection))
+
+    @staticmethod
+    def parked(batch, what, run_id):
+        with pytest.raises(TaskDeferred) as deferred:
+            batch.run(what, run_id=run_id, deferrable=True, poll_interval=None)
+        return deferred.value.trigger
+
+    def test_waits_for_callbacks_with_few_reads_unless_another_run_hears_them(self, batch):
+        batch.fault("task", "stuck", tracks(1)[0]["audio_id"])
+        own = self.parked(batch, tracks(1), "first")
+        assert (own.poll_interval, own.read_at_once) == (300, False)
+
+        mixed = self.parked(batch, tracks(2), "second")
+        assert (mixed.poll_interval, mixed.read_at_once) == (30, True)
+        assert batch.charges == 2
+
+        again = self.parked(batch, tracks(1), "first")
+        assert (again.poll_interval, set(again.waiting)) == (300, set(own.waiting))
 
 
 class TestTheTrigger:
