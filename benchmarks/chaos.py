@@ -153,7 +153,7 @@ class Soak:
         found = self.look_at(catalogue)
         # A run that failed early, on the way, has claimed nothing of the rest: the next one does.
         if not (found if at_the_end else replace(found, lost=0)).sound:
-            self.violations.append(f"{catalogue.name}: {found}")
+            self.violations.append(f"{catalogue.name}: {found}"[:1000])
             console.print(f"[red]{self.violations[-1]}[/red]", soft_wrap=True)
         return found
 

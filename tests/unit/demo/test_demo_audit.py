@@ -174,6 +174,13 @@ class TestHistoryGaps:
         world.write(entry)
         assert "not in order" in self.gaps(world)
 
+    def test_a_callback_is_told_when_its_task_next_runs_with_the_time_at_which_it_came(self, world):
+        source = world.plan()
+        entry = world.claimed(source)
+        transitions.note(entry, "called_back", at(-5), by=ASKER)
+        world.write(entry)
+        assert self.gaps(world) == ""
+
     def test_an_attempt_that_was_never_claimed(self, world):
         source = world.plan()
         entry = world.claimed(source)
