@@ -135,6 +135,8 @@ class Soak:
             proxy.heal()
         self.bed.quick_sandbox.clear_faults()
         self.bed.stack.supervise()
+        # A vendor that is started anew takes up the tasks that were stuck; or else each is retried until its retries are over.
+        self.bed.stack.instances["quick-sandbox"].restart()
         self._wait()
 
     def run_again(self) -> None:
@@ -242,7 +244,10 @@ class Soak:
 @click.command(context_settings={"show_default": True})
 @click.option("--seconds", default=120.0, help="For how long things are broken.")
 @click.option(
-    "--seed", default=lambda: random.SystemRandom().randrange(10**6), help="Repeats what was broken when."
+    "--seed",
+    type=int,
+    default=lambda: random.SystemRandom().randrange(10**6),
+    help="Repeats what was broken when.",
 )
 @click.option("--json", "path", type=click.Path(path_type=Path), default=Path(".chaos/report.json"))
 def main(seconds: float, seed: int, path: Path) -> None:

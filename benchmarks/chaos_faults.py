@@ -58,12 +58,15 @@ def task_killed(bed: Distributed, chance: Random) -> Mend:
     if not instance.running:
         raise NothingToBreak
     try:
-        places = [
-            place for celery in psutil.Process(instance.process.pid).children() for place in celery.children()
+        # Airflow names the processes that run tasks, and their supervisors, which are Celery's places.
+        family = psutil.Process(instance.process.pid).children(recursive=True)
+        tasks = [
+            process for process in family if " ".join(process.cmdline()).startswith("airflow worker -- ")
         ]
-        tasks = [task for place in places for task in place.children(recursive=True)]
-        chance.choice(tasks or [None]).kill()  # type: ignore[union-attr]
-    except (psutil.NoSuchProcess, AttributeError):
+        if not tasks:
+            raise NothingToBreak
+        chance.choice(tasks).kill()
+    except psutil.NoSuchProcess:
         raise NothingToBreak from None
     return None
 
