@@ -107,7 +107,9 @@ class Ledger:
 
     def failed(self, identity: Identity, attempt_id: str, outcome: Outcome, *, event: str = "failed") -> None:
         """Keep that an attempt came to nothing."""
-        self._change(identity, lambda e: transitions.record_failed(e, attempt_id, outcome, event=event))
+        self._change(
+            identity, lambda e: transitions.record_failed(e, attempt_id, outcome, self.now(), event=event)
+        )
 
     def task_failed(
         self, identity: Identity, vendor_task_id: str, outcome: Outcome, *, status: str | None = None
@@ -117,7 +119,7 @@ class Ledger:
         def fail(entry: LedgerEntry) -> None:
             for attempt in entry.attempts:
                 if attempt.vendor_task_id == vendor_task_id:
-                    transitions.record_failed(entry, attempt.attempt_id, outcome, status=status)
+                    transitions.record_failed(entry, attempt.attempt_id, outcome, self.now(), status=status)
 
         self._change(identity, fail)
 
@@ -162,7 +164,10 @@ class Ledger:
         files: tuple[File, ...] | None = None,
     ) -> None:
         """Keep that stems and manifest are in the bucket, and which bytes they were."""
-        self._change(identity, lambda e: transitions.record_landed(e, manifest_uri, landing, asked_by, files))
+        self._change(
+            identity,
+            lambda e: transitions.record_landed(e, manifest_uri, landing, asked_by, self.now(), files),
+        )
 
     def note(self, identity: Identity, event: str, *, by: Asker, message: str | None = None) -> None:
         """Append one line to the history."""

@@ -289,6 +289,7 @@ def record_failed(
     entry: LedgerEntry,
     attempt_id: str,
     outcome: Outcome,
+    now: datetime,
     *,
     event: str = "failed",
     status: str | None = None,
@@ -299,6 +300,7 @@ def record_failed(
     :param entry: The entry.
     :param attempt_id: The attempt.
     :param outcome: How.
+    :param now: The time.
     :param event: ``failed`` for a task that the vendor gave up, ``submit_refused`` for one it never took.
     :param status: The vendor's word for the state of its task.
     """
@@ -310,7 +312,7 @@ def record_failed(
     note(
         entry,
         event,
-        outcome.at,
+        now,
         by=attempt.asked_by,
         attempt_id=attempt_id,
         vendor_task_id=attempt.vendor_task_id,
@@ -337,12 +339,13 @@ def record_landed(
     manifest_uri: str,
     landing: Landing,
     asked_by: Asker,
+    now: datetime,
     files: tuple[File, ...] | None = None,
 ) -> None:
     """Keep that the stems and their manifest are in the bucket, and which bytes they were."""
     entry.landings[manifest_uri] = landing
     note(
-        entry, "landed", landing.at, by=asked_by, vendor_task_id=landing.vendor_task_id,
+        entry, "landed", now, by=asked_by, vendor_task_id=landing.vendor_task_id,
         message=f"{landing.stems} stems, {landing.bytes} bytes, {manifest_uri}", files=files,
     )  # fmt: skip
     if entry.current.vendor_task_id == landing.vendor_task_id:

@@ -75,7 +75,11 @@ class World:
         self.put(f"{folder}/manifest.json", manifest.model_dump_json().encode())
         if "landed" in events:
             transitions.record_landed(
-                entry, manifest.uri, Landing(at=at(3), vendor_task_id=vendor_task_id, stems=1, bytes=4), ASKER
+                entry,
+                manifest.uri,
+                Landing(at=at(3), vendor_task_id=vendor_task_id, stems=1, bytes=4),
+                ASKER,
+                at(3),
             )
         self.write(entry)
 
@@ -103,7 +107,7 @@ def test_of_tracks_in_every_state(world):
     world.write(world.claimed(claimed))
     gave_up = world.claimed(failed)
     outcome = Outcome(at=at(1), verdict=Verdict.FATAL, message="no")
-    transitions.record_failed(gave_up, gave_up.current.attempt_id, outcome)
+    transitions.record_failed(gave_up, gave_up.current.attempt_id, outcome, at(1))
     world.write(gave_up)
     found = world.audit()
     assert (found.landed, found.claimed, found.failed, found.lost) == (1, 1, 1, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -113,6 +113,17 @@ def test_a_landing_names_each_stem_with_its_digest(ledger):
     ledger.landed(ONE, "s3://x/m.json", Landing(at=NOW, vendor_task_id="T1", stems=1, bytes=9), ME, (FILE,))
     assert history(ledger)[-1].files == (FILE,)
     assert json.loads(ledger.read(ONE).to_json())["history"][-1]["files"] == [FILE.model_dump()]
+
+
+def test_a_landing_is_told_in_its_turn_and_keeps_the_time_of_its_manifest(ledger):
+    submit(ledger, 1)
+    ledger.now = lambda: NOW + timedelta(seconds=5)
+    other = ME.model_copy(update={"run_id": "r2"})
+    ledger.claim(ONE, Intent(attempt_id="a2", asked_by=other, track_key="one"))
+    ledger.landed(ONE, "s3://x/m.json", Landing(at=NOW, vendor_task_id="T1", stems=1, bytes=9), ME)
+    times = [event.at for event in history(ledger)]
+    assert times == sorted(times)
+    assert ledger.read(ONE).landings["s3://x/m.json"].at == NOW
 
 
 class TestTries:
