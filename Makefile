@@ -28,7 +28,7 @@ test: $(VENV)/.dev ## run all tests but those that take the distributed stack ap
 test-distributed: $(VENV)/.dev ## run docker-compose.yaml without Docker and break it (needs PostgreSQL and Redis)
 	@$(BIN)/pytest tests/distributed $(ARGS)
 
-unit: $(VENV)/.dev ## run the tests that start no Airflow and no S3 server: about a minute
+unit: $(VENV)/.dev ## run the tests that start no Airflow and no S3 server: two minutes
 	@$(BIN)/pytest tests/unit $(ARGS)
 
 model: $(VENV)/.dev ## search the ledger's protocol for a way to pay twice, for ten minutes (EXAMPLES=15000)
