@@ -164,6 +164,24 @@ def faulty(sandbox: RunningSandbox) -> Iterator[Callable[..., str]]:
 
 
 @pytest.fixture
+def booked() -> Callable[[RunningSandbox], dict[str, float]]:
+    """Read a vendor's books in the words of the audit."""
+
+    def read(vendor: RunningSandbox) -> dict[str, float]:
+        books = vendor.books()
+        return {
+            "submits": books["submits"],
+            "credits": books["credits_charged"],
+            "given_back": books["credits_refunded"],
+            "failures": sum("FAILED" in task["status"] for task in books["tasks"]),
+            "refusals": sum(books["refusals"].values()),
+            "callbacks": books["callbacks"],
+        }
+
+    return read
+
+
+@pytest.fixture
 def bucket(seaweed: SeaweedServer) -> str:
     """Name of the bucket; tests keep apart by their :func:`prefix`."""
     return seaweed.buckets[0]

@@ -177,23 +177,10 @@ def paged(s3, destination, tmp_path):
     return paged
 
 
-def booked(vendor):
-    """Return the vendor's books in the words of the audit."""
-    books = vendor.books()
-    return {
-        "submits": books["submits"],
-        "credits": books["credits_charged"],
-        "given_back": books["credits_refunded"],
-        "failures": sum("FAILED" in task["status"] for task in books["tasks"]),
-        "refusals": sum(books["refusals"].values()),
-        "callbacks": books["callbacks"],
-    }
-
-
-def told_by_page(booked):
+def told_by_page(books):
     """Return what of it the page shows; its credits are without those given back."""
     names = ("submits", "credits", "failures", "callbacks")
-    return {**{name: booked[name] for name in names}, "credits": booked["credits"] - booked["given_back"]}
+    return {**{name: books[name] for name in names}, "credits": books["credits"] - books["given_back"]}
 
 
 def some(totals, of):
@@ -235,7 +222,7 @@ def bad_day(vendor, run):
 
 class TestAfterABadDay:
     def test_audit_and_page_say_what_the_vendors_books_say(
-        self, vendor, run, audited, paged, destination, s3
+        self, vendor, run, audited, paged, destination, s3, booked
     ):
         catalogue = bad_day(vendor, run)
         assert run(VocalSeparationBatchOperator, catalogue, user="ann")["landed"] == 24
@@ -256,7 +243,7 @@ class TestAfterABadDay:
         head = json.loads(report_of(s3, destination).splitlines()[0])
         assert (head["user"], head["separation_type"]) == ("ann", "separate_vocal")
 
-    def test_each_run_is_told_what_it_paid_itself(self, vendor, run, audited, paged):
+    def test_each_run_is_told_what_it_paid_itself(self, vendor, run, audited, paged, booked):
         catalogue = tracks(6)
         vendor.set_fault("task", "fail", track=catalogue[2]["audio_id"], code=500, times=1)
         run(VocalSeparationBatchOperator, catalogue[:3], run_id="first")
@@ -268,7 +255,7 @@ class TestAfterABadDay:
         assert audited()["submits"] == booked(vendor)["submits"] == paged()["submits"] == 7
         assert audited()["credits"] == booked(vendor)["credits"] == paged()["credits"] == 70
 
-    def test_single_tracks_are_told_as_well(self, vendor, run, audited, paged):
+    def test_single_tracks_are_told_as_well(self, vendor, run, audited, paged, booked):
         one, two, three = tracks(3)
         vendor.set_fault("task", "fail", track=one["audio_id"], code=451, times=1)
         vendor.set_fault("submit", "accept_then_drop", track=two["audio_id"], times=1)
@@ -287,7 +274,7 @@ class TestAfterABadDay:
         assert paged() == told_by_page(books)
 
 
-def test_what_is_in_doubt_is_told_apart_from_what_is_paid(vendor, run, audited):
+def test_what_is_in_doubt_is_told_apart_from_what_is_paid(vendor, run, audited, booked):
     (track,) = tracks(1)
     vendor.set_fault("submit", "accept_then_drop", times=1)
     vendor.set_fault("callback", "none", times=1)
