@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import logging
 import mmap
 import os
 from collections import deque
 from concurrent.futures import wait
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_vocalsep.landing.storage import s3_errors
@@ -32,8 +32,8 @@ PART_SIZE = 8 * 1024 * 1024
 #: Parts that one lander has in memory at a time: 64 MiB, however many stems it moves.
 MAX_PARTS = 8
 
-#: Bytes that are copied at a time; small enough for the allocator to use the same memory again and again.
-_PIECE = 64 * 1024
+#: Bytes that are handed to the connection at a time.
+_PIECE = 1024 * 1024
 
 #: Parts of one stem that are under way to the bucket at a time, while the next one is filled.
 _UNDER_WAY = 3
@@ -78,28 +78,26 @@ class Part:
             return
         self.bytes.release()
         if self._room is not None:
-            self._room.close()
+            # A failed request's traceback may still hold a piece: then the room goes when the error does.
+            with suppress(BufferError):
+                self._room.close()
+            self._room = None
         permits, self._permits = self._permits, None
         permits.release()
 
 
-class _Body(io.RawIOBase):
+class _Body:
     """
-    Bytes as a file that is read in small pieces.
+    Bytes as a file that is read in large pieces which are not copied.
 
-    botocore would read a large file a megabyte at a time and boto3 takes no memory view; neither fits a promise of
-    constant memory.
+    botocore would read a large file a megabyte at a time into memory of its own, boto3 takes no memory view, and
+    http.client asks a file for 16 KiB at a time, which costs tens of thousands of rounds for the interpreter's lock. All
+    that these three want of a file is here.
     """
 
     def __init__(self, content: memoryview) -> None:
         self._content = content
         self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
 
     def tell(self) -> int:
         return self._position
@@ -109,10 +107,10 @@ class _Body(io.RawIOBase):
         self._position = base + offset
         return self._position
 
-    def read(self, size: int = -1) -> bytes:
-        """Read at most a small piece of what is asked for, as a raw file may; ``b""`` only at the end."""
-        end = len(self._content) if size < 0 else self._position + min(size, _PIECE)
-        piece = bytes(self._content[self._position : end])
+    def read(self, size: int = -1) -> memoryview | bytes:
+        """Return all that is left, or else the next piece, however small the one that is asked for; nothing only at the end."""
+        rest = self._content[self._position :]
+        piece = bytes(rest) if size < 0 else rest[:_PIECE]
         self._position += len(piece)
         return piece
 
