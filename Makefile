@@ -28,8 +28,8 @@ test: $(VENV)/.dev ## run all tests but those that take the distributed stack ap
 test-distributed: $(VENV)/.dev ## run docker-compose.yaml without Docker and break it (needs PostgreSQL and Redis)
 	@$(BIN)/pytest tests/distributed $(ARGS)
 
-unit: $(VENV)/.dev ## run the tests that start no Airflow and no S3 server: two minutes
-	@$(BIN)/pytest tests/unit $(ARGS)
+unit: $(VENV)/.dev ## run the tests that start no Airflow and no S3 server, on all cores
+	@$(BIN)/pytest --numprocesses logical tests/unit $(ARGS)
 
 model: $(VENV)/.dev ## search the ledger's protocol for a way to pay twice, for ten minutes (EXAMPLES=15000)
 	@VOCALSEP_MODEL_EXAMPLES=$(or $(EXAMPLES),15000) $(BIN)/pytest tests/unit/jobs/test_jobs_protocol.py $(ARGS)

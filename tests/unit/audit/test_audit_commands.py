@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 from audit_world import DESTINATION
@@ -40,15 +37,6 @@ class TestHelp:
         assert "s3://BUCKET/PREFIX" in answer.output
         assert "AWS_ENDPOINT_URL" in answer.output
 
-    def test_does_without_airflow(self, command):
-        code = (
-            "import sys; from airflow_provider_vocalsep.cli import main; "
-            f"main([{command!r}, '--help'], standalone_mode=False); "
-            "print([m for m in sys.modules if m.split('.')[0] in ('airflow', 'boto3', 'pydantic')])"
-        )
-        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        assert said.splitlines()[-1] == "[]"
-
 
 class TestErrors:
     @pytest.mark.parametrize(
@@ -62,35 +50,6 @@ class TestErrors:
         answer = vocalsep(*call(command, address))
         assert (answer.exit_code, answer.stdout) == (2, "")
         assert answer.stderr.startswith(f"Error: {says}")
-
-    @pytest.mark.parametrize(
-        ("options", "says"),
-        [
-            (("--endpoint-url", "http://127.0.0.1:9"), "Check --endpoint-url."),
-            (("--endpoint-url", "127.0.0.1"), "Check --profile and --endpoint-url."),
-            (("--profile", "nobody"), "The config profile (nobody) could not be found. Check --profile"),
-        ],
-    )
-    def test_of_the_connection_say_what_to_do(self, command, options, says):
-        # Outside of the fixtures: a bucket in memory answers at every address.
-        code = "from airflow_provider_vocalsep.cli import main; main()"
-        secrets = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "us-east-1"}
-        ended = subprocess.run(
-            [sys.executable, "-c", code, *call(command), *options], capture_output=True, text=True,
-            env={**secrets, "AWS_MAX_ATTEMPTS": "1", "AWS_CONFIG_FILE": "/dev/null"}, check=False,
-        )  # fmt: skip
-        assert ended.returncode == 2, ended.stderr
-        assert "Traceback" not in ended.stderr
-        assert says in ended.stderr
-
-    def test_of_missing_credentials_say_what_to_do(self, command):
-        code = "from airflow_provider_vocalsep.cli import main; main()"
-        ended = subprocess.run(
-            [sys.executable, "-c", code, *call(command)], capture_output=True, text=True, check=False,
-            env={"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null", "HOME": "/nonexistent"},
-        )  # fmt: skip
-        assert ended.returncode == 2, ended.stderr
-        assert "there are no AWS credentials. Check the credentials" in ended.stderr
 
     def test_of_a_bucket_that_refuses_say_what_to_do(self, vocalsep, world, command, monkeypatch):
         from botocore.exceptions import ClientError
@@ -166,29 +125,10 @@ class TestAirflow:
         assert code == 0
         assert "deleted." in said.out
 
-    def test_writes_nothing_but_the_answer_to_standard_output(self, parser):
-        ended = subprocess.run(
-            [sys.executable, "-m", "airflow", "vocalsep", "show", DESTINATION, "x", "--endpoint-url", "http://127.0.0.1:9"],
-            capture_output=True, text=True, check=False,
-            env={**os.environ, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_MAX_ATTEMPTS": "1"},
-        )  # fmt: skip
-        assert (ended.returncode, ended.stdout) == (2, "")
-        assert "Check --endpoint-url." in ended.stderr
-
     def test_names_a_wrong_value(self, airflow):
         code, said = airflow("audit", DESTINATION, "--since", "yesterday")
         assert code == 2
         assert "is no time. Write 2026-11-23" in said.err
-
-    def test_costs_other_commands_of_airflow_next_to_nothing(self):
-        code = (
-            "import sys; import airflow.cli.cli_config; "
-            "from airflow_provider_vocalsep.audit.airflow_commands import airflow_commands; "
-            "before = set(sys.modules); airflow_commands(); "
-            "print([m for m in set(sys.modules) - before if m.split('.')[0] in ('boto3', 'botocore', 'pydantic', 'rich')])"
-        )
-        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        assert said.splitlines()[-1] == "[]"
 
     def test_is_declared_in_the_provider_info(self):
         from airflow_provider_vocalsep.get_provider_info import get_provider_info

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
-import subprocess
-import sys
-import time
 from dataclasses import fields
 
 import pytest
-import requests
 from click.testing import CliRunner
-from sandbox_caller import until
 
 from airflow_provider_vocalsep.sandbox.command import sandbox
 from airflow_provider_vocalsep.sandbox.options import SandboxOptions, default_cache_dir
-from airflow_provider_vocalsep.sandbox.server import SandboxError, running_sandbox
 
 
 def asked(*arguments):
@@ -90,52 +82,3 @@ class TestOptions:
 
     def test_show_no_key(self):
         assert "secret" not in repr(SandboxOptions(api_key="secret", webhook_hmac_key="secret"))
-
-
-class TestTheProcess:
-    def test_says_where_it_is_and_ends_soon_after_sigterm(self, tmp_path):
-        port_file, log = tmp_path / "port", tmp_path / "log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [
-                    *(
-                        sys.executable,
-                        "-m",
-                        "airflow_provider_vocalsep.sandbox",
-                        "--port",
-                        "0",
-                        "--api-key",
-                        "k",
-                    ),
-                    *("--port-file", str(port_file), "--tiny-stems", "--cache-dir", str(tmp_path)),
-                ],
-                stdout=output,
-                stderr=output,
-                env={**os.environ, "PYTHONUNBUFFERED": ""},
-            )
-        try:
-            port = int(until(lambda: port_file.exists() and port_file.read_text(), seconds=30))
-            assert f"serves the sunoapi API at http://127.0.0.1:{port}" in log.read_text()
-            health = requests.get(f"http://127.0.0.1:{port}/sandbox/health", timeout=5).json()
-            assert health == {"status": "ok", "dialect": "sunoapi", "engine": "tiny"}
-            begun = time.monotonic()
-            process.send_signal(signal.SIGTERM)
-            process.wait(10)
-            assert time.monotonic() - begun < 3
-        finally:
-            process.kill()
-            process.wait()
-
-    def test_runs_beside_a_test(self, tmp_path):
-        with running_sandbox(dialect="kie", tiny_stems=True, task_seconds=0, cache_dir=tmp_path) as running:
-            assert running.process is not None
-            assert running.process.poll() is None
-            assert requests.get(f"{running.url}/sandbox/health", timeout=5).json()["dialect"] == "kie"
-        assert running.process.poll() is not None
-
-    def test_that_does_not_start_says_why(self):
-        with (
-            pytest.raises(SandboxError, match="write a rate as 20/10s"),
-            running_sandbox(tiny_stems=True, submit_rate="fast"),
-        ):
-            pass

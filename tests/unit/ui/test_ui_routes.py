@@ -11,7 +11,7 @@ from airflow_provider_vocalsep.jobs.report import RowState, TrackRow
 from airflow_provider_vocalsep.ui import app as page
 from airflow_provider_vocalsep.ui.sources import Source
 
-ROUTES = [(method, route.path) for route in page.app.routes for method in route.methods]  # type: ignore[attr-defined]
+ROUTES = [(method, route.path) for route in page.app.routes for method in sorted(route.methods)]  # type: ignore[attr-defined]
 
 NAMES = {"dag_id": "open", "run_id": "manual__1", "task_id": "separate", "map_index": -1}
 
