@@ -28,7 +28,7 @@ test: $(VENV)/.dev ## run all tests but those that take the distributed stack ap
 test-distributed: $(VENV)/.dev ## run docker-compose.yaml without Docker and break it (needs PostgreSQL and Redis)
 	@$(BIN)/pytest tests/distributed $(ARGS)
 
-unit: $(VENV)/.dev ## run the tests that start no Airflow and no S3 server, on all cores
+unit: $(VENV)/.dev ## run the tests that start no Airflow and no S3 server: a minute, on all cores
 	@$(BIN)/pytest --numprocesses logical tests/unit $(ARGS)
 
 model: $(VENV)/.dev ## search the ledger's protocol for a way to pay twice, for ten minutes (EXAMPLES=15000)
@@ -61,7 +61,7 @@ bench-page: $(VENV)/.dev ## measure the page over 100,000 tracks: ten minutes; n
 bench: $(VENV)/.dev ## measure what a track costs, beside a chain of general operators: half an hour; needs PostgreSQL
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
-bench-growth: $(VENV)/.dev ## add a catalogue of 100,000 tracks to what `make bench` measured: an hour and a half
+bench-growth: $(VENV)/.dev ## add a catalogue of 100,000 tracks to what `make bench` measured: over an hour
 	@$(BIN)/python benchmarks/bench.py --growth-only --sizes 100000 $(ARGS)
 
 bench-kills: $(VENV)/.dev ## kill workers and the triggerer while 2,000 tracks are separated: minutes; needs PostgreSQL
