@@ -182,6 +182,19 @@ def booked() -> Callable[[RunningSandbox], dict[str, float]]:
 
 
 @pytest.fixture
+def call() -> Callable[..., tuple[str, ...]]:
+    """Return the arguments with which a command about a destination only reads."""
+    options = {
+        "audit": (),
+        "prune": ("--older-than", "90d"),
+        "retry-plan": ("-o", "-"),
+        "show": ("one",),
+        "verify": (),
+    }
+    return lambda command, address: (command, address, *options[command])
+
+
+@pytest.fixture
 def bucket(seaweed: SeaweedServer) -> str:
     """Name of the bucket; tests keep apart by their :func:`prefix`."""
     return seaweed.buckets[0]

@@ -21,15 +21,6 @@ NOBODY = {"AWS_CONFIG_FILE": "/dev/null", "AWS_EC2_METADATA_DISABLED": "true", "
 SECRETS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "us-east-1"}
 NOWHERE = ("--endpoint-url", "http://127.0.0.1:9")
 
-#: What each command needs beside the address to only read.
-CALLS = {
-    "audit": (),
-    "prune": ("--older-than", "90d"),
-    "retry-plan": ("-o", "-"),
-    "show": ("one",),
-    "verify": (),
-}
-
 
 def python(*arguments, **env):
     return subprocess.run(
@@ -61,17 +52,17 @@ class TestVocalsep:
         ],
         ids=["nobody there", "no address", "no profile"],
     )
-    def test_says_what_to_do_about_the_connection(self, command, options, says):
+    def test_says_what_to_do_about_the_connection(self, call, command, options, says):
         ended = python(
-            *VOCALSEP, command, "s3://stems/music", *CALLS[command], *options,
+            *VOCALSEP, *call(command, "s3://stems/music"), *options,
             **SECRETS, AWS_MAX_ATTEMPTS="1", AWS_CONFIG_FILE="/dev/null",
         )  # fmt: skip
         assert ended.returncode == 2, ended.stderr
         assert "Traceback" not in ended.stderr
         assert says in ended.stderr
 
-    def test_says_what_to_do_about_missing_credentials(self, command):
-        ended = python(*VOCALSEP, command, "s3://stems/music", *CALLS[command], **NOBODY)
+    def test_says_what_to_do_about_missing_credentials(self, call, command):
+        ended = python(*VOCALSEP, *call(command, "s3://stems/music"), **NOBODY)
         assert ended.returncode == 2, ended.stderr
         assert "there are no AWS credentials. Check the credentials" in ended.stderr
 

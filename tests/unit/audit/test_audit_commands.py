@@ -10,23 +10,10 @@ from audit_world import DESTINATION
 from airflow_provider_vocalsep.audit import airflow_commands, entries
 from airflow_provider_vocalsep.audit.airflow_commands import NAMES
 
-#: A call of each that only reads.
-CALLS = {
-    "audit": (),
-    "prune": ("--older-than", "90d"),
-    "retry-plan": ("-o", "-"),
-    "show": ("one",),
-    "verify": (),
-}
-
 
 @pytest.fixture(params=NAMES)
 def command(request):
     return request.param
-
-
-def call(command, address=DESTINATION):
-    return (command, address, *CALLS[command])
 
 
 class TestHelp:
@@ -46,12 +33,12 @@ class TestErrors:
             ("s3://nobody", "There is no bucket 'nobody'. Check the credentials: AWS_ACCESS_KEY_ID"),
         ],
     )
-    def test_of_the_address_say_what_to_do(self, vocalsep, command, address, says):
+    def test_of_the_address_say_what_to_do(self, vocalsep, command, address, says, call):
         answer = vocalsep(*call(command, address))
         assert (answer.exit_code, answer.stdout) == (2, "")
         assert answer.stderr.startswith(f"Error: {says}")
 
-    def test_of_a_bucket_that_refuses_say_what_to_do(self, vocalsep, world, command, monkeypatch):
+    def test_of_a_bucket_that_refuses_say_what_to_do(self, vocalsep, world, command, monkeypatch, call):
         from botocore.exceptions import ClientError
 
         def refuse(*_, **__):
@@ -59,19 +46,19 @@ class TestErrors:
 
         monkeypatch.setattr(world.client, "get_paginator", refuse)
         monkeypatch.setattr("airflow_provider_vocalsep.audit.bucket.client_of", lambda **_: world.client)
-        answer = vocalsep(*call(command))
+        answer = vocalsep(*call(command, DESTINATION))
         assert answer.exit_code == 2
         assert "the store refuses it (AccessDenied). Check the credentials" in answer.stderr
 
 
-def test_ctrl_c_ends_each_without_a_traceback(vocalsep, command, monkeypatch):
+def test_ctrl_c_ends_each_without_a_traceback(vocalsep, command, monkeypatch, call):
     def interrupt(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(entries, "list_items", interrupt)
     for module in ("prune", "timeline", "verify"):
         monkeypatch.setattr(f"airflow_provider_vocalsep.audit.{module}.list_items", interrupt)
-    answer = vocalsep(*call(command))
+    answer = vocalsep(*call(command, DESTINATION))
     assert answer.exit_code == 130
     assert "Traceback" not in answer.output
 
@@ -106,10 +93,10 @@ class TestAirflow:
         assert "Exit code" in said or command == "show"
         assert "--endpoint-url" in said
 
-    def test_runs_each_as_vocalsep_does(self, airflow, vocalsep, world, command):
+    def test_runs_each_as_vocalsep_does(self, airflow, vocalsep, world, command, call):
         world.report([world.land("one"), world.fail("two")])
-        code, said = airflow(*call(command))
-        own = vocalsep(*call(command))
+        code, said = airflow(*call(command, DESTINATION))
+        own = vocalsep(*call(command, DESTINATION))
         assert code == own.exit_code
         if command in ("retry-plan", "verify", "prune"):
             assert said.out.splitlines() == own.stdout.splitlines()
