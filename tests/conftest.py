@@ -50,6 +50,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: KINDS.index(kind_of(item)))
 
 
+@pytest.fixture
+def resumed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triggers rest after the parking for a scheduler's sake; where there is none they need not."""
+    monkeypatch.setattr("airflow_provider_vocalsep.triggers.rest.rest_after_parking", lambda: 0.0)
+
+
 @pytest.fixture(scope="session")
 def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedServer]:
     """A real S3 server with an empty bucket ``stems``."""

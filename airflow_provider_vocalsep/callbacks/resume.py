@@ -15,7 +15,6 @@ from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from airflow.configuration import conf
 from airflow.models.log import Log
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.trigger import Trigger
@@ -28,6 +27,7 @@ from sqlalchemy.orm import joinedload
 from airflow_provider_vocalsep.callbacks.memory import BATCH_KEY, heard_by_attempt, memory_key, remember
 from airflow_provider_vocalsep.jobs.polling import WaitOutcome
 from airflow_provider_vocalsep.triggers import BATCH_TRIGGER, LOST_SUBMIT_TRIGGER, VOCAL_SEPARATION_TRIGGER
+from airflow_provider_vocalsep.triggers.rest import rest_after_parking
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -170,13 +170,11 @@ def _resume(
     found = [ti] if _waits_for(ti, delivery) or _batch_waits_for(session, ti, delivery) else []
     if others and ti.state == TaskInstanceState.SUCCESS and ti.dag_run.state == DagRunState.RUNNING:
         found = _others_waiting(session, delivery)
-    settled = timedelta(seconds=conf.getint("workers", "min_heartbeat_interval", fallback=5) + 1)
+    rest = timedelta(seconds=rest_after_parking())
     young = False
     resumed = False
     for waiting in found:
-        if waiting.trigger.created_date + settled > now:
-            # Its worker may not have reported yet that it deferred: resumed now, the scheduler would take that late
-            # report for a lost task (Airflow 3.3, sdk/execution_time/supervisor.py, MIN_HEARTBEAT_INTERVAL).
+        if waiting.trigger.created_date + rest > now:
             young = True
             continue
         event = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -12,6 +13,7 @@ from airflow_provider_vocalsep.jobs.clock import SteadyClock
 from airflow_provider_vocalsep.jobs.polling import DEFAULT_POLL_INTERVAL
 from airflow_provider_vocalsep.jobs.sweep import LINGER, Sweep
 from airflow_provider_vocalsep.triggers import BATCH_TRIGGER
+from airflow_provider_vocalsep.triggers.rest import rest_since
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -74,6 +76,7 @@ class BatchTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Read states until the batch is to be resumed, and yield one event."""
+        began = time.monotonic()
         hook, now = VocalSeparationHook(self.vocalsep_conn_id), SteadyClock()
         sweep = Sweep(
             self.waiting,
@@ -95,6 +98,7 @@ class BatchTrigger(BaseTrigger):
                     "%d of %d vendor tasks have ended; %s.", len(sweep.ended), len(self.waiting), then
                 )
             await asyncio.sleep(pause)
+        await rest_since(began)
         ended = {task_id: [outcome.value, words] for task_id, (outcome, words) in sweep.outcomes().items()}
         yield TriggerEvent({"ended": ended, "reads": sweep.reads})  # type: ignore[no-untyped-call]
 

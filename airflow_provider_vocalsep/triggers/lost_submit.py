@@ -10,6 +10,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_vocalsep.jobs.polling import WaitOutcome
 from airflow_provider_vocalsep.triggers import LOST_SUBMIT_TRIGGER
+from airflow_provider_vocalsep.triggers.rest import rest_since
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,7 +37,9 @@ class LostSubmitTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event when the time is over."""
+        began = time.monotonic()
         await asyncio.sleep(max(0.0, self.until - time.time()))
+        await rest_since(began)
         yield TriggerEvent(  # type: ignore[no-untyped-call]
             {
                 "status": WaitOutcome.GAVE_UP.value,

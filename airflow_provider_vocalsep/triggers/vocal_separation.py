@@ -18,6 +18,7 @@ from airflow_provider_vocalsep.jobs.polling import (
     Sleep,
 )
 from airflow_provider_vocalsep.triggers import VOCAL_SEPARATION_TRIGGER
+from airflow_provider_vocalsep.triggers.rest import rest_since
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -77,6 +78,7 @@ class VocalSeparationTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Read the state until the wait is over, and yield one event."""
+        began = time.monotonic()
         hook, now = VocalSeparationHook(self.vocalsep_conn_id), SteadyClock()
         poller = Poller(
             self.vendor_task_id,
@@ -108,6 +110,7 @@ class VocalSeparationTrigger(BaseTrigger):
                     "Vendor task %s is under way; reading again in %.0f s.", self.vendor_task_id, step.seconds
                 )
             await asyncio.sleep(step.seconds)
+        await rest_since(began)
         yield TriggerEvent(  # type: ignore[no-untyped-call]
             {
                 "status": step.outcome.value,

@@ -24,6 +24,8 @@ from airflow_provider_vocalsep.sandbox.server import running_sandbox
 from airflow_provider_vocalsep.triggers import BATCH_TRIGGER
 from airflow_provider_vocalsep.triggers.batch import BatchTrigger
 
+pytestmark = pytest.mark.usefixtures("resumed_at_once")
+
 
 def tracks(count, start=0):
     return [

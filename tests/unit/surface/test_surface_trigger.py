@@ -17,6 +17,7 @@ from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
 from airflow_provider_vocalsep.triggers.batch import BatchTrigger
 from airflow_provider_vocalsep.triggers.events import InvalidEventError, validate_event
 from airflow_provider_vocalsep.triggers.lost_submit import LostSubmitTrigger
+from airflow_provider_vocalsep.triggers.rest import rest_after_parking, rest_since
 from airflow_provider_vocalsep.triggers.vocal_separation import VocalSeparationTrigger
 
 ALL = {
@@ -61,6 +62,7 @@ def test_goes_on_elsewhere_from_what_it_serializes(trigger):
         assert arguments == ALL
 
 
+@pytest.mark.usefixtures("resumed_at_once")
 class TestItsEvent:
     def test_tells_that_the_task_is_finished_after_one_read(self, vendor_task):
         task = vendor_task()
@@ -124,6 +126,44 @@ def test_an_event_that_is_not_ours_is_never_taken_for_success(event):
         validate_event(event)
 
 
+class TestItsRest:
+    """A scheduler fails a task that is resumed before its worker has reported that it was parked."""
+
+    def test_is_as_long_as_a_supervisor_may_be_late_and_a_second(self, monkeypatch):
+        assert rest_after_parking() == 6
+        monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "1")
+        assert rest_after_parking() == 2
+
+    @pytest.mark.parametrize("kind", ["one task", "batch", "lost submit"])
+    def test_delays_the_event_and_not_the_first_read(self, kind, vendor, vendor_task, monkeypatch):
+        monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "0")
+        task, soon = vendor_task(), time.time() + 20
+        time.sleep(0.5)
+        trigger = {
+            "one task": VocalSeparationTrigger(task, deadline=soon),
+            "batch": BatchTrigger({task: time.time()}, deadline=soon),
+            "lost submit": LostSubmitTrigger("a", until=time.time() - 1),
+        }[kind]
+        polls, began = vendor.totals()["polls"], time.monotonic()
+
+        assert len(events(trigger)) == 1
+        assert 1 <= time.monotonic() - began < 5
+        assert vendor.totals()["polls"] - polls == (0 if kind == "lost submit" else 1)
+
+    def test_is_over_for_a_wait_that_took_longer(self, monkeypatch):
+        slept = []
+
+        async def sleep(seconds):
+            slept.append(seconds)
+
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        asyncio.run(rest_since(time.monotonic() - 7))
+        asyncio.run(rest_since(time.monotonic() - 2))
+
+        assert slept == [0, pytest.approx(4, abs=0.5)]
+
+
+@pytest.mark.usefixtures("resumed_at_once")
 @pytest.mark.parametrize("jump", [-7200, 7200], ids=["back", "forth"])
 class TestAJumpOfTheClock:
     """The machine's clock is set while a trigger waits: that neither ends the wait nor stops it."""
