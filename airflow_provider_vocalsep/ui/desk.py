@@ -99,6 +99,7 @@ class Desk:
         :param run_id: That run.
         :return: What is wrong with destinations, in words.
         """
+        began = time.monotonic()
         folder = folder_of(dag_id, run_id) if dag_id and run_id else ""
         sources = self.sources()
         if folder:
@@ -110,7 +111,7 @@ class Desk:
             chosen = list(sources.values())
         first = not all(self.index.status(source.destination.uri)["listed_at"] for source in chosen)
         threads = [thread for source in chosen if (thread := self._start(source, folder))]
-        deadline = time.monotonic() + (_FIRST_WAIT if first else _WAIT)
+        deadline = began + (_FIRST_WAIT if first else _WAIT)
         while any(map(threading.Thread.is_alive, threads)) and time.monotonic() < deadline:
             if first and self.unread():  # the newest are there
                 break

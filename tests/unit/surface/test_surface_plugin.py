@@ -1,8 +1,11 @@
 from __future__ import annotations
 
-import pytest
+import gc
 
-from airflow_provider_vocalsep.plugin import forks_task_processes
+import pytest
+from starlette.testclient import TestClient
+
+from airflow_provider_vocalsep.plugin import forks_task_processes, page, receiver, spare_the_heap
 
 
 @pytest.mark.parametrize(
@@ -19,3 +22,17 @@ from airflow_provider_vocalsep.plugin import forks_task_processes
 )
 def test_processes_whose_forks_run_tasks_are_known(command, does):
     assert forks_task_processes(command) is does
+
+
+@pytest.mark.parametrize(
+    ("app", "path"), [(receiver, "/callback/x"), (page, "/nothing")], ids=["receiver", "page"]
+)
+def test_the_first_request_takes_what_is_loaded_out_of_garbage_collection(app, path, monkeypatch):
+    frozen = []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(1))
+    spare_the_heap.cache_clear()
+    client = TestClient(app)
+    for _ in range(3):
+        client.get(path)
+
+    assert len(frozen) == 1
