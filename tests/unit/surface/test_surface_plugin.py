@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import gc
 
+import httpx
 import pytest
-from starlette.testclient import TestClient
 
 from airflow_provider_vocalsep.plugin import forks_task_processes, page, receiver, spare_the_heap
 
@@ -31,8 +32,11 @@ def test_the_first_request_takes_what_is_loaded_out_of_garbage_collection(app, p
     frozen = []
     monkeypatch.setattr(gc, "freeze", lambda: frozen.append(1))
     spare_the_heap.cache_clear()
-    client = TestClient(app)
-    for _ in range(3):
-        client.get(path)
+
+    async def ask():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://airflow") as http:
+            return [await http.get(path) for _ in range(3)]
+
+    asyncio.run(ask())
 
     assert len(frozen) == 1
