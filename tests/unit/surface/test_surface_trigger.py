@@ -7,6 +7,7 @@ import importlib
 import json
 import time
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -156,7 +157,7 @@ class TestItsRest:
         async def sleep(seconds):
             slept.append(seconds)
 
-        monkeypatch.setattr(asyncio, "sleep", sleep)
+        monkeypatch.setattr("airflow_provider_vocalsep.triggers.rest.asyncio", SimpleNamespace(sleep=sleep))
         asyncio.run(rest_since(time.monotonic() - 7))
         asyncio.run(rest_since(time.monotonic() - 2))
 
