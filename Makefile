@@ -12,6 +12,9 @@ CODE := airflow_provider_vocalsep dags tests $(wildcard benchmarks)
 # As pip does, trust the certificates that the system trusts.
 export UV_SYSTEM_CERTS ?= true
 
+# The benchmarks use the test bed.
+export PYTHONPATH := $(CURDIR)
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-distributed unit model lint types format fuzz bench bench-growth bench-callbacks bench-workers \
 	bench-page bench-kills chaos screenshots schemas build constraints clean
@@ -32,7 +35,7 @@ unit: $(VENV)/.dev ## run the tests that start no Airflow and no S3 server: a mi
 	@$(BIN)/pytest --numprocesses logical tests/unit $(ARGS)
 
 model: $(VENV)/.dev ## search the ledger's protocol for a way to pay twice, for ten minutes (EXAMPLES=15000)
-	@VOCALSEP_MODEL_EXAMPLES=$(or $(EXAMPLES),15000) $(BIN)/pytest tests/unit/jobs/test_jobs_protocol.py $(ARGS)
+	@VOCALSEP_MODEL_EXAMPLES=$(or $(EXAMPLES),15000) $(BIN)/pytest tests/unit/separation/test_jobs_protocol.py $(ARGS)
 
 lint: $(VENV)/.dev ## check style
 	@$(BIN)/ruff check $(CODE)

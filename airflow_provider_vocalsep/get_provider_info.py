@@ -42,7 +42,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "extra-links": [f"{package}.links.page.PageLink", f"{package}.links.stems.StemsLink"],
-        "cli": [f"{package}.audit.airflow_commands.airflow_commands"],
+        "cli": [f"{package}.cli.airflow_commands.airflow_commands"],
         "config": {
             "vocalsep": {
                 "description": "Settings of airflow-provider-vocalsep.",

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowPlugin, conf
 from airflow_provider_vocalsep.callbacks.token import MOUNT_PATH
 from airflow_provider_vocalsep.links.page import PageLink
 from airflow_provider_vocalsep.links.stems import StemsLink
-from airflow_provider_vocalsep.ui.place import EXTERNAL_VIEWS, PAGE_PATH
+from airflow_provider_vocalsep.ui.mount import EXTERNAL_VIEWS, PAGE_PATH
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_vocalsep.api.errors import VendorError, VocalSepError
-from airflow_provider_vocalsep.operators.assembly import is_final
+from airflow_provider_vocalsep.operators._runtime import is_final
 
 try:
     from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import psycopg2
 
-from airflow_provider_vocalsep.callbacks.memory import memory_key
+from airflow_provider_vocalsep.callbacks.inbox import inbox_key
 from airflow_provider_vocalsep.callbacks.token import CALLBACK_PATH, CallbackClaims, mint
 
 
@@ -92,7 +92,7 @@ class Burst:
             cursor.execute("SELECT key, value FROM task_state_store WHERE key LIKE 'vocalsep-callback-%%'")
             rows = cursor.fetchall()
         connection.close()
-        keys = {memory_key(attempt): attempt for attempt in self.attempts}
+        keys = {inbox_key(attempt): attempt for attempt in self.attempts}
         counts: dict[str, int] = {}
         for key, value in rows:
             if key in keys:

@@ -26,10 +26,10 @@ from chaos_faults import FAULTS, Fault, NothingToBreak
 from rich.console import Console
 
 from airflow_provider_vocalsep.demo.airflow_api import RUN_ENDED, AirflowApiError
-from airflow_provider_vocalsep.demo.audit import Audit, audit
-from airflow_provider_vocalsep.demo.distributed import BUCKET, Distributed, running_distributed
 from airflow_provider_vocalsep.demo.processes import ServiceError, wait_until
 from airflow_provider_vocalsep.sandbox.server import SandboxError
+from tests.bed.distributed import BUCKET, Distributed, running_distributed
+from tests.bed.invariants import Audit, audit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

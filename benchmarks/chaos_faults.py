@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from airflow_provider_vocalsep.demo.distributed import Distributed
+    from tests.bed.distributed import Distributed
 
     Mend: TypeAlias = "Callable[[], object] | None"
 

@@ -30,7 +30,7 @@ from rich.table import Table
 from stack import running_stack
 
 from airflow_provider_vocalsep.demo.processes import wait_until
-from airflow_provider_vocalsep.ui.place import PAGE_PATH
+from airflow_provider_vocalsep.ui.mount import PAGE_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable

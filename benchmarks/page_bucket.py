@@ -8,12 +8,12 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
-from airflow_provider_vocalsep.jobs.report import BatchReport, RowState, TrackRow
-from airflow_provider_vocalsep.jobs.report_file import ReportFile, run_folder
-from airflow_provider_vocalsep.landing.keys import Place, parse_s3_uri
+from airflow_provider_vocalsep.landing.keys import StemLocation, parse_s3_uri
 from airflow_provider_vocalsep.landing.manifest import LandedStem, Manifest
-from airflow_provider_vocalsep.ledger import Asker, Identity
+from airflow_provider_vocalsep.ledger import Identity, TaskInstanceRef
 from airflow_provider_vocalsep.ledger.entry import Attempt, EntryState, Event, LedgerEntry
+from airflow_provider_vocalsep.runs.report import BatchReport, RowState, TrackRow
+from airflow_provider_vocalsep.runs.report_file import ReportFile, run_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,7 +67,7 @@ class Library:
             number = 0
             for run, size in enumerate(self.sizes):
                 for index, first in enumerate(range(0, size, CHUNK)):
-                    who = Asker(
+                    who = TaskInstanceRef(
                         dag_id=DAG_ID, run_id=_run_id(run), task_id="separate", map_index=index, try_number=1
                     )
                     rows, objects = [], []
@@ -81,10 +81,12 @@ class Library:
                     _, folder = run_folder(DESTINATION, who.model_copy(update={"task_id": "plan"}))
                     put([(f"{folder}/tracks-{first + 1:06}-{first + len(rows):06}.jsonl", b"{}\n")])
 
-    def _track(self, number: int, who: Asker, prefix: str) -> tuple[TrackRow, list[tuple[str, bytes]]]:
+    def _track(
+        self, number: int, who: TaskInstanceRef, prefix: str
+    ) -> tuple[TrackRow, list[tuple[str, bytes]]]:
         key, title = f"album-{number // 12:05}/track-{number:06}", f"Song number {number}"
         identity = Identity("sunoapi", f"{number:032x}/{number:08x}", TYPE)
-        place = Place(DESTINATION, key, TYPE)
+        place = StemLocation(DESTINATION, key, TYPE)
         at = BEGAN + timedelta(minutes=number)
         failed = number % 50 == 49
         vendor_task_id = hashlib.md5(key.encode()).hexdigest()
@@ -131,7 +133,7 @@ class Library:
         return row, written
 
 
-def _manifest(row: TrackRow, place: Place, at: datetime, who: Asker) -> Manifest:
+def _manifest(row: TrackRow, place: StemLocation, at: datetime, who: TaskInstanceRef) -> Manifest:
     stems = [
         LandedStem(
             name=name,

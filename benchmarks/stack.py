@@ -12,8 +12,8 @@ import psutil
 import psycopg2
 
 from airflow_provider_vocalsep.demo.airflow_stack import AirflowStack, running_airflow
-from airflow_provider_vocalsep.demo.postgres import running_postgres
 from airflow_provider_vocalsep.demo.seaweed import running_seaweed
+from tests.bed.postgres import running_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

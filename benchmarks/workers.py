@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from airflow_provider_vocalsep.demo.distributed import BUCKET, running_distributed
 from airflow_provider_vocalsep.demo.processes import wait_until
+from tests.bed.distributed import BUCKET, running_distributed
 
 if TYPE_CHECKING:
-    from airflow_provider_vocalsep.demo.distributed import Distributed
+    from tests.bed.distributed import Distributed
 
 console = Console()
 DAG_ID = "bed_batches"

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import DAG, Asset, task
 
-from airflow_provider_vocalsep.jobs.report import BatchReport
 from airflow_provider_vocalsep.landing.manifest import Manifest
+from airflow_provider_vocalsep.runs.report import BatchReport
 
 if TYPE_CHECKING:
     from datetime import datetime

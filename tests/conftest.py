@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def resumed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Triggers rest after the parking for a scheduler's sake; where there is none they need not."""
-    monkeypatch.setattr("airflow_provider_vocalsep.triggers.rest.rest_after_parking", lambda: 0.0)
+    monkeypatch.setattr("airflow_provider_vocalsep.triggers.resume_delay.resume_delay", lambda: 0.0)
 
 
 @pytest.fixture(scope="session")

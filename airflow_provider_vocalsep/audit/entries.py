@@ -15,16 +15,16 @@ from airflow_provider_vocalsep.audit.bucket import (
     list_items,
     read_object,
 )
-from airflow_provider_vocalsep.audit.runs import Destination, RunReport, list_run_files
-from airflow_provider_vocalsep.jobs.report import ReportError
 from airflow_provider_vocalsep.ledger import LedgerEntry
+from airflow_provider_vocalsep.runs.listing import Destination, RunReport, list_run_files
+from airflow_provider_vocalsep.runs.report import ReportError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from mypy_boto3_s3 import S3Client
 
-    from airflow_provider_vocalsep.audit.runs import RunFile
+    from airflow_provider_vocalsep.runs.listing import RunFile
 
 #: Where the ledger of a destination is by default, below it.
 LEDGER = "_vocalsep/ledger"

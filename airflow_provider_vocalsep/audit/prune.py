@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_vocalsep.api.errors import VocalSepError
 from airflow_provider_vocalsep.audit.bucket import in_words, list_items
-from airflow_provider_vocalsep.audit.runs import folder_of
 from airflow_provider_vocalsep.ledger import EntryState
+from airflow_provider_vocalsep.runs.listing import folder_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_vocalsep.api.errors import TrackError
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.audit.bucket import BucketError, read_object
-from airflow_provider_vocalsep.audit.runs import state_of
 from airflow_provider_vocalsep.landing.keys import safe_key
 from airflow_provider_vocalsep.ledger import EntryState
+from airflow_provider_vocalsep.runs.listing import state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from airflow_provider_vocalsep.audit.books import Scope
     from airflow_provider_vocalsep.audit.entries import Archive, FoundReport
-    from airflow_provider_vocalsep.audit.runs import RunFile
+    from airflow_provider_vocalsep.audit.totals import Scope
     from airflow_provider_vocalsep.ledger import LedgerEntry
+    from airflow_provider_vocalsep.runs.listing import RunFile
 
 #: Columns of the catalogue; a plan reads the first six.
 COLUMNS = ("key", "title", "task_id", "audio_id", "audio_url", "duration", "state", "reason")

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_vocalsep.audit.bucket import AbsentError, BucketError, list_items, read_object
-from airflow_provider_vocalsep.audit.runs import Destination
 from airflow_provider_vocalsep.landing.keys import parse_s3_uri, safe_key
 from airflow_provider_vocalsep.landing.manifest import Manifest, ManifestError
+from airflow_provider_vocalsep.runs.listing import Destination
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_vocalsep.audit.entries import Archive, Found
-    from airflow_provider_vocalsep.ledger import Asker, Event
+    from airflow_provider_vocalsep.ledger import Event, TaskInstanceRef
 
 #: What the events of a history are for a person.
 WORDS = {
@@ -158,7 +158,7 @@ def details_of(event: Event) -> str:
     return "; ".join(said)
 
 
-def who_of(by: Asker | None) -> str:
+def who_of(by: TaskInstanceRef | None) -> str:
     """Say who was at it."""
     if by is None:
         return ""

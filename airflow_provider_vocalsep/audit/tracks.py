@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_vocalsep.audit.books import ALL, Books, Scope, books_of, last_event
-from airflow_provider_vocalsep.audit.runs import state_of
-from airflow_provider_vocalsep.jobs.report import RowState
+from airflow_provider_vocalsep.audit.totals import ALL, Scope, Totals, books_of, last_event
 from airflow_provider_vocalsep.ledger import EntryState
+from airflow_provider_vocalsep.runs.listing import state_of
+from airflow_provider_vocalsep.runs.report import RowState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -56,7 +56,7 @@ class AuditRow:
     stem_name: str | None = None
     account: str | None = None
     source: str | None = None
-    books: Books = field(default_factory=Books)
+    books: Totals = field(default_factory=Totals)
     first_at: datetime | None = None
     last_at: datetime | None = None
     last_event: str | None = None
@@ -116,7 +116,7 @@ class Audit:
     """
 
     rows: list[AuditRow] = field(default_factory=list)
-    books: Books = field(default_factory=Books)
+    books: Totals = field(default_factory=Totals)
     states: dict[str, int] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)
 

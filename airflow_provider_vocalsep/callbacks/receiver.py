@@ -24,13 +24,13 @@ from starlette.routing import Route
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from airflow_provider_vocalsep.callbacks import resume
-from airflow_provider_vocalsep.callbacks.accounts import (
+from airflow_provider_vocalsep.callbacks.connection_cache import (
     KEPT_FOR_STRANGERS,
     NotKeptError,
     callback_account,
     kept_account,
 )
-from airflow_provider_vocalsep.callbacks.delivery import MAX_BODY, RejectedError, check_body, check_token
+from airflow_provider_vocalsep.callbacks.verification import MAX_BODY, RejectedError, check_body, check_token
 
 # Core's and not the task SDK's: the API server sets up the former, and what the latter is told there goes nowhere.
 try:
@@ -41,7 +41,7 @@ except ImportError:  # Airflow before 3.2
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from airflow_provider_vocalsep.callbacks.delivery import Delivery
+    from airflow_provider_vocalsep.callbacks.verification import Delivery
 
 log = logging.getLogger(__name__)
 

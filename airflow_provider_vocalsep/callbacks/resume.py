@@ -24,16 +24,21 @@ from airflow.utils.state import DagRunState, TaskInstanceState
 from sqlalchemy import select, text
 from sqlalchemy.orm import joinedload
 
-from airflow_provider_vocalsep.callbacks.memory import BATCH_KEY, heard_by_attempt, memory_key, remember
-from airflow_provider_vocalsep.jobs.polling import WaitOutcome
+from airflow_provider_vocalsep.callbacks.inbox import (
+    BATCH_KEY,
+    callbacks_by_attempt,
+    inbox_key,
+    record_delivery,
+)
+from airflow_provider_vocalsep.separation.polling import WaitOutcome
 from airflow_provider_vocalsep.triggers import BATCH_TRIGGER, LOST_SUBMIT_TRIGGER, VOCAL_SEPARATION_TRIGGER
-from airflow_provider_vocalsep.triggers.rest import rest_after_parking
+from airflow_provider_vocalsep.triggers.resume_delay import resume_delay
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from airflow_provider_vocalsep.callbacks.delivery import Delivery
     from airflow_provider_vocalsep.callbacks.token import CallbackClaims
+    from airflow_provider_vocalsep.callbacks.verification import Delivery
 
 try:
     from airflow.models.trigger import handle_event_submit
@@ -138,10 +143,10 @@ def _remember(session: Session, delivery: Delivery, now: datetime) -> tuple[bool
     if get_state_backend is None:
         return True, True
     claims = delivery.claims
-    key = BATCH_KEY if claims.batch else memory_key(claims.attempt_id)
+    key = BATCH_KEY if claims.batch else inbox_key(claims.attempt_id)
     before = _recall(session, claims, key)
     own = (before or {}).get(claims.attempt_id) if claims.batch else before
-    value, new = remember(own, delivery.callback, now)
+    value, new = record_delivery(own, delivery.callback, now)
     if value is None:
         return new, False
     stored = {**(before or {}), claims.attempt_id: value} if claims.batch else value
@@ -170,7 +175,7 @@ def _resume(
     found = [ti] if _waits_for(ti, delivery) or _batch_waits_for(session, ti, delivery) else []
     if others and ti.state == TaskInstanceState.SUCCESS and ti.dag_run.state == DagRunState.RUNNING:
         found = _others_waiting(session, delivery)
-    rest = timedelta(seconds=rest_after_parking())
+    rest = timedelta(seconds=resume_delay())
     young = False
     resumed = False
     for waiting in found:
@@ -204,7 +209,7 @@ def _batch_waits_for(session: Session, ti: TaskInstance, delivery: Delivery) -> 
     """Tell whether a parked batch has heard about everything that it waits for: it is resumed once, not for each track."""
     if ti.state != TaskInstanceState.DEFERRED or ti.trigger is None or ti.trigger.classpath != BATCH_TRIGGER:
         return False
-    heard = heard_by_attempt(_recall(session, delivery.claims, BATCH_KEY))
+    heard = callbacks_by_attempt(_recall(session, delivery.claims, BATCH_KEY))
     vendor_task_ids = {item.vendor_task_id for items in heard.values() for item in items}
     kwargs = ti.trigger.kwargs
     return vendor_task_ids.issuperset(kwargs["waiting"]) and set(heard).issuperset(kwargs["in_doubt"])

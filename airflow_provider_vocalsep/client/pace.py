@@ -59,7 +59,7 @@ def parse_rate(text: str) -> tuple[int, float]:
     return int(match[1]), float(match[2])
 
 
-class Pace:
+class AdaptiveRate:
     """
     Decides when the next request may be sent. Without I/O and without a clock.
 
@@ -90,7 +90,7 @@ class Pace:
         """Send sooner again."""
         self.spacing = max(self._shortest, self.spacing * (1 - _SHRINK))
 
-    def turned_away(self, now: float, *, pause: float = 0.0) -> None:
+    def refused(self, now: float, *, pause: float = 0.0) -> None:
         """
         Send later.
 
@@ -115,7 +115,7 @@ class Gate:
 
     def __init__(
         self,
-        pace: Pace,
+        pace: AdaptiveRate,
         *,
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -156,7 +156,7 @@ class Gate:
         pause = max(error.retry_after or 0.0, MAINTENANCE_PAUSE if error.code == MAINTENANCE else 0.0)
         with self._lock:
             now = self._now()
-            self.pace.turned_away(now, pause=pause)
+            self.pace.refused(now, pause=pause)
             self._closed_until = max(self._closed_until, now + pause)
 
     def _until_turn(self) -> float:
@@ -198,5 +198,5 @@ def read_gate(base_url: str, account: str, rate: str) -> Gate:
 def _gate(*key: str) -> Gate:
     with _gates_lock:
         if key not in _gates:
-            _gates[key] = Gate(Pace(*parse_rate(key[-1])))
+            _gates[key] = Gate(AdaptiveRate(*parse_rate(key[-1])))
         return _gates[key]

@@ -18,27 +18,29 @@ if TYPE_CHECKING:
 MAX_REST = 2.0
 
 
-class _Rested(HTTPConnection):
+class IdleConnectionGuard(HTTPConnection):
     """Counts as dropped once it has rested for too long; the pool then connects anew."""
 
     _answered_at = 0.0
 
     def getresponse(self) -> Any:
+        """Note when the host last answered."""
         response = super().getresponse()
         self._answered_at = time.monotonic()
         return response
 
     @property
     def is_connected(self) -> bool:
+        """Return whether the connection may be used again."""
         return super().is_connected and time.monotonic() - self._answered_at < MAX_REST
 
 
-class _RestedSecurely(_Rested, HTTPSConnection):
+class _RestedSecurely(IdleConnectionGuard, HTTPSConnection):
     pass
 
 
 class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Rested
+    ConnectionCls = IdleConnectionGuard
 
 
 class _SecurePool(HTTPSConnectionPool):

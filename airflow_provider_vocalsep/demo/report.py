@@ -19,7 +19,7 @@ COLUMNS = ("key", "title", "task_id", "audio_id", "duration")
 
 
 @dataclass(frozen=True)
-class Books:
+class Totals:
     """
     The vendor's accounts at one moment.
 
@@ -31,12 +31,12 @@ class Books:
     credits: float
 
     @classmethod
-    def read(cls, books: dict[str, Any]) -> Books:
+    def read(cls, books: dict[str, Any]) -> Totals:
         """Read the answer of ``GET /sandbox/books``."""
         return cls(submits=books["submits"], credits=books["credits_charged"])
 
-    def __sub__(self, before: Books) -> Books:
-        return Books(self.submits - before.submits, self.credits - before.credits)
+    def __sub__(self, before: Totals) -> Totals:
+        return Totals(self.submits - before.submits, self.credits - before.credits)
 
 
 def catalogue_file(songs: Iterable[dict[str, Any]]) -> bytes:
@@ -79,7 +79,7 @@ def build_report(
     state: str,
     tracks: Sequence[str],
     manifests: Sequence[Manifest],
-    books: Books,
+    books: Totals,
     seconds: float,
     bucket: str,
 ) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_vocalsep.demo.display import stems_table
-from airflow_provider_vocalsep.demo.report import Books, build_report, catalogue_file, landed_manifests
+from airflow_provider_vocalsep.demo.report import Totals, build_report, catalogue_file, landed_manifests
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -58,7 +58,7 @@ class SongsRun:
         """
         songs = self.sandbox.catalogue()
         self.client.put_object(Bucket=BUCKET, Key=CATALOGUE_KEY, Body=catalogue_file(songs))
-        before = Books.read(self.sandbox.books())
+        before = Totals.read(self.sandbox.books())
         run_id = self.airflow.trigger(
             DAG_ID,
             {
@@ -86,7 +86,7 @@ class SongsRun:
             state=state,
             tracks=[song["key"] for song in songs],
             manifests=landed_manifests(self.client, BUCKET, PREFIX, separation_type),
-            books=Books.read(self.sandbox.books()) - before,
+            books=Totals.read(self.sandbox.books()) - before,
             seconds=time.monotonic() - started,
             bucket=BUCKET,
         )

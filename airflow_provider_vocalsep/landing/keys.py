@@ -75,7 +75,7 @@ def _ascii(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Place:
+class StemLocation:
     """
     Where one separation of one track lands.
 

@@ -23,9 +23,9 @@ from airflow_provider_vocalsep.landing.manifest import (
     ManifestError,
     describe_track,
 )
-from airflow_provider_vocalsep.landing.rounds import Rounds
+from airflow_provider_vocalsep.landing.passes import LandingPasses
 from airflow_provider_vocalsep.landing.session import guarded_session
-from airflow_provider_vocalsep.landing.stem import Tools, is_unchanged
+from airflow_provider_vocalsep.landing.stem_lander import LandingResources, is_unchanged
 from airflow_provider_vocalsep.landing.storage import (
     check_bucket,
     check_upload_args,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.api.models import SeparationTask
     from airflow_provider_vocalsep.api.track import Track
     from airflow_provider_vocalsep.landing.guard import DownloadGuard
-    from airflow_provider_vocalsep.landing.keys import Place
+    from airflow_provider_vocalsep.landing.keys import StemLocation
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Lander:
         upload_args: Mapping[str, Any] | None = None,
         max_parallel: int = 4,
     ) -> None:
-        self.tools = Tools(
+        self.tools = LandingResources(
             client=s3_client,
             session=guarded_session(guard, session, connections=max_parallel),
             guard=guard,
@@ -84,7 +84,7 @@ class Lander:
     def land(
         self,
         task: SeparationTask,
-        place: Place,
+        place: StemLocation,
         *,
         track: Track,
         dialect: str,
@@ -112,7 +112,7 @@ class Lander:
         :raises LandingError: some stems did not land. The others did and stay.
         """
         before = None if replace else self._manifest_before(task, place)
-        outcomes = Rounds(
+        outcomes = LandingPasses(
             task, place, self.tools, refresh, before, expected_duration=expected_duration, replace=replace
         ).run()
         stems = tuple(outcome for outcome in outcomes.values() if isinstance(outcome, LandedStem))
@@ -140,7 +140,7 @@ class Lander:
         self._write(manifest, place)
         return manifest
 
-    def _manifest_before(self, task: SeparationTask, place: Place) -> Manifest | None:
+    def _manifest_before(self, task: SeparationTask, place: StemLocation) -> Manifest | None:
         try:
             manifest = read_manifest(self.tools.client, place)
         except DestinationError as e:
@@ -149,7 +149,7 @@ class Lander:
             return None
         return manifest if manifest and manifest.vendor_task_id == task.task_id else None
 
-    def _write(self, manifest: Manifest, place: Place) -> None:
+    def _write(self, manifest: Manifest, place: StemLocation) -> None:
         # An archived manifest could not be read.
         arguments = {name: value for name, value in self.tools.upload_args.items() if name != "StorageClass"}
         body = manifest.to_json()
@@ -164,7 +164,7 @@ class Lander:
 
 
 def check_destination(
-    s3_client: S3Client, place: Place, *, upload_args: Mapping[str, Any] | None = None
+    s3_client: S3Client, place: StemLocation, *, upload_args: Mapping[str, Any] | None = None
 ) -> None:
     """
     Make sure, before anything is paid, that stems can be written to their place.
@@ -184,7 +184,7 @@ def check_destination(
     abort_upload(s3_client, place.bucket, place.manifest_key, upload["UploadId"])
 
 
-def read_manifest(s3_client: S3Client, place: Place) -> Manifest | None:
+def read_manifest(s3_client: S3Client, place: StemLocation) -> Manifest | None:
     """
     Read the manifest of a place.
 
@@ -224,7 +224,7 @@ def verify_landed(s3_client: S3Client, manifest: Manifest) -> list[str]:
 
 def _failed(
     track: Track,
-    place: Place,
+    place: StemLocation,
     vendor_task_id: str,
     failures: Mapping[str, VocalSepError],
     landed: tuple[LandedStem, ...],

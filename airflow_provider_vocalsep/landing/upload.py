@@ -39,7 +39,7 @@ _PIECE = 1024 * 1024
 _UNDER_WAY = 3
 
 
-class Part:
+class PartBuffer:
     """
     Some bytes on their way from a download to the bucket.
 
@@ -56,7 +56,7 @@ class Part:
         self._room: mmap.mmap | None = None
         self.bytes = memoryview(b"")
 
-    def __enter__(self) -> Part:
+    def __enter__(self) -> PartBuffer:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,7 +86,7 @@ class Part:
         permits.release()
 
 
-class _Body:
+class UncopiedBody:
     """
     Bytes as a file that is read in large pieces which are not copied.
 
@@ -100,9 +100,11 @@ class _Body:
         self._position = 0
 
     def tell(self) -> int:
+        """Return the position."""
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a position and return it."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: len(self._content)}[whence]
         self._position = base + offset
         return self._position
@@ -116,7 +118,7 @@ class _Body:
 
 
 def _as_file(content: memoryview) -> IO[bytes]:
-    return cast("IO[bytes]", _Body(content))
+    return cast("IO[bytes]", UncopiedBody(content))
 
 
 def put_object(
@@ -181,7 +183,7 @@ class MultipartUpload:
         wait(self._under_way)  # a part that arrives after the abort would stay
         abort_upload(self.client, self.bucket, self.key, self._upload_id)
 
-    def send(self, part: Part) -> None:
+    def send(self, part: PartBuffer) -> None:
         """
         Send a part, once there are not too many under way.
 
@@ -219,7 +221,7 @@ class MultipartUpload:
         self._upload_id = None
         return answer.get("ETag", "").strip('"') or None, answer.get("ChecksumSHA256")
 
-    def _send(self, part: Part, number: int) -> CompletedPartTypeDef:
+    def _send(self, part: PartBuffer, number: int) -> CompletedPartTypeDef:
         with part, s3_errors(self.bucket, self.key, "write"):
             checksum = base64_of(hashlib.sha256(part.bytes).hexdigest())
             answer = self.client.upload_part(

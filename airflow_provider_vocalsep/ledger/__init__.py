@@ -8,7 +8,6 @@ second charge.
 from __future__ import annotations
 
 from airflow_provider_vocalsep.ledger.entry import (
-    Asker,
     EntryState,
     Event,
     File,
@@ -16,6 +15,7 @@ from airflow_provider_vocalsep.ledger.entry import (
     Landing,
     LedgerEntry,
     Outcome,
+    TaskInstanceRef,
 )
 from airflow_provider_vocalsep.ledger.errors import LedgerConflictError, LedgerError
 from airflow_provider_vocalsep.ledger.ledger import Ledger
@@ -32,7 +32,7 @@ from airflow_provider_vocalsep.ledger.transitions import (
 )
 
 __all__ = [
-    "Asker",
+    "TaskInstanceRef",
     "Attach",
     "ClaimLostError",
     "Decision",

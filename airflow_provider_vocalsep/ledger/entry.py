@@ -47,7 +47,7 @@ class _Kept(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-class Asker(_Kept):
+class TaskInstanceRef(_Kept):
     """
     Who asked: the Airflow task instance, as far as there is one.
 
@@ -157,7 +157,7 @@ class Attempt(_Kept):
     """
 
     attempt_id: str
-    asked_by: Asker
+    asked_by: TaskInstanceRef
     fingerprint: str = ""
     claimed_at: datetime
     vendor_task_id: str | None = None
@@ -220,7 +220,7 @@ class Event(_Kept):
 
     at: datetime
     event: str
-    by: Asker | None = None
+    by: TaskInstanceRef | None = None
     attempt_id: str | None = None
     vendor_task_id: str | None = None
     code: int | None = None

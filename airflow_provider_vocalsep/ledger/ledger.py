@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_vocalsep.ledger.entry import (
-        Asker,
         Attempt,
         Event,
         File,
@@ -22,9 +21,10 @@ if TYPE_CHECKING:
         Landing,
         LedgerEntry,
         Outcome,
+        TaskInstanceRef,
     )
     from airflow_provider_vocalsep.ledger.store import LedgerStore
-    from airflow_provider_vocalsep.ledger.transitions import Decision, Heard, Intent
+    from airflow_provider_vocalsep.ledger.transitions import CallbackLookup, Decision, Intent
 
 T = TypeVar("T")
 
@@ -66,9 +66,9 @@ class Ledger:
         """Return the entry, ``None`` when there is none."""
         return self.store.read(identity)[0]
 
-    def where(self, identity: Identity) -> str:
+    def uri_of(self, identity: Identity) -> str:
         """Say where the entry is, for messages."""
-        return self.store.where(identity)
+        return self.store.uri_of(identity)
 
     def claim(self, identity: Identity, intent: Intent, *, manifest_uri: str | None = None) -> Decision:
         """Ask for the right to submit, see :func:`~airflow_provider_vocalsep.ledger.transitions.claim`."""
@@ -88,7 +88,7 @@ class Ledger:
             identity, lambda e: transitions.renew(e, attempt_id, self.now(), code=code, message=message)
         )
 
-    def submitted(
+    def record_submitted(
         self, identity: Identity, attempt_id: str, vendor_task_id: str, *, event: str = "submitted"
     ) -> None:
         """Keep the vendor's answer to a submit, or with ``event="adopted"`` what a callback said in its place."""
@@ -97,21 +97,23 @@ class Ledger:
             lambda e: transitions.record_submitted(e, attempt_id, vendor_task_id, self.now(), event=event),
         )
 
-    def called_back(self, identity: Identity, heard: Heard) -> None:
+    def record_callbacks(self, identity: Identity, heard: CallbackLookup) -> None:
         """Keep the callbacks that came for its attempts."""
         self._change(identity, lambda e: transitions.record_callbacks(e, heard))
 
-    def doubtful(self, identity: Identity, attempt_id: str, message: str) -> None:
+    def record_submit_lost(self, identity: Identity, attempt_id: str, message: str) -> None:
         """Keep that the answer to a submit was lost."""
-        self._change(identity, lambda e: transitions.record_doubt(e, attempt_id, message, self.now()))
+        self._change(identity, lambda e: transitions.record_submit_lost(e, attempt_id, message, self.now()))
 
-    def failed(self, identity: Identity, attempt_id: str, outcome: Outcome, *, event: str = "failed") -> None:
+    def record_failed(
+        self, identity: Identity, attempt_id: str, outcome: Outcome, *, event: str = "failed"
+    ) -> None:
         """Keep that an attempt came to nothing."""
         self._change(
             identity, lambda e: transitions.record_failed(e, attempt_id, outcome, self.now(), event=event)
         )
 
-    def task_failed(
+    def record_task_failed(
         self, identity: Identity, vendor_task_id: str, outcome: Outcome, *, status: str | None = None
     ) -> None:
         """Keep that the vendor gave a task up, in its own word ``status``."""
@@ -123,12 +125,14 @@ class Ledger:
 
         self._change(identity, fail)
 
-    def failed_submissions(self, identity: Identity, asker: Asker, vendor_task_id: str) -> int:
+    def count_failed_submissions(
+        self, identity: Identity, asker: TaskInstanceRef, vendor_task_id: str
+    ) -> int:
         """Count the failed tasks in a row that this instance paid for, ``vendor_task_id`` included."""
         entry = _existing(self.read(identity))
-        return transitions.failed_submissions(entry, asker, vendor_task_id)
+        return transitions.count_failed_submissions(entry, asker, vendor_task_id)
 
-    def paid_by(self, identity: Identity, asker: Asker) -> tuple[int, float]:
+    def paid_by(self, identity: Identity, asker: TaskInstanceRef) -> tuple[int, float]:
         """
         Count what a task instance has paid for, see :func:`~airflow_provider_vocalsep.ledger.transitions.paid_by`.
 
@@ -138,12 +142,12 @@ class Ledger:
         entry = written[0] if written else self.read(identity)
         return transitions.paid_by(entry, asker) if entry else (0, 0.0)
 
-    def separated(
+    def record_separated(
         self,
         identity: Identity,
         vendor_task_id: str,
-        asked_by: Asker,
-        heard: Heard = lambda _: (),
+        asked_by: TaskInstanceRef,
+        heard: CallbackLookup = lambda _: (),
         *,
         status: str | None = None,
     ) -> None:
@@ -155,12 +159,12 @@ class Ledger:
 
         self._change(identity, record)
 
-    def landed(
+    def record_landed(
         self,
         identity: Identity,
         manifest_uri: str,
         landing: Landing,
-        asked_by: Asker,
+        asked_by: TaskInstanceRef,
         files: tuple[File, ...] | None = None,
     ) -> None:
         """Keep that stems and manifest are in the bucket, and which bytes they were."""
@@ -169,9 +173,13 @@ class Ledger:
             lambda e: transitions.record_landed(e, manifest_uri, landing, asked_by, self.now(), files),
         )
 
-    def note(self, identity: Identity, event: str, *, by: Asker, message: str | None = None) -> None:
+    def append_event(
+        self, identity: Identity, event: str, *, by: TaskInstanceRef, message: str | None = None
+    ) -> None:
         """Append one line to the history."""
-        self._change(identity, lambda e: transitions.note(e, event, self.now(), by=by, message=message))
+        self._change(
+            identity, lambda e: transitions.append_event(e, event, self.now(), by=by, message=message)
+        )
 
     def _change(self, identity: Identity, transition: Callable[[LedgerEntry], None]) -> None:
         def apply(entry: LedgerEntry | None) -> tuple[LedgerEntry | None, None]:

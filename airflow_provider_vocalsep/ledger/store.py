@@ -36,7 +36,7 @@ class LedgerStore(Protocol):
         :raises LedgerConflictError: when it is not the current one.
         """
 
-    def where(self, identity: Identity) -> str:
+    def uri_of(self, identity: Identity) -> str:
         """Say where the entry is, for messages."""
 
 
@@ -61,7 +61,7 @@ class MemoryLedgerStore:
         self._entries[identity.digest] = entry.to_json(), current + 1
         return str(current + 1)
 
-    def where(self, identity: Identity) -> str:
+    def uri_of(self, identity: Identity) -> str:
         """Say where the entry is, for messages."""
         return f"memory:{identity.digest}"
 
@@ -84,7 +84,7 @@ class S3LedgerStore:
         self.prefix = prefix
         self._conditional: bool | None = None
 
-    def where(self, identity: Identity) -> str:
+    def uri_of(self, identity: Identity) -> str:
         """Say where the entry is, for messages."""
         return f"s3://{self.bucket}/{self._key(identity)}"
 
@@ -107,7 +107,7 @@ class S3LedgerStore:
             return LedgerEntry.model_validate_json(body), answer["ETag"]
         except ValidationError as e:
             raise LedgerError(
-                f"Ledger entry {self.where(identity)} is not readable ({e.error_count()} problems, first: "
+                f"Ledger entry {self.uri_of(identity)} is not readable ({e.error_count()} problems, first: "
                 f"{e.errors()[0]['msg']}). Nothing was submitted. Put an older version of the object back, or "
                 "delete it if you are sure that this track was never submitted; then clear the task."
             ) from e
@@ -124,7 +124,7 @@ class S3LedgerStore:
             etag = self._put(self._key(identity), entry.to_json(), self._condition(version))
         except ClientError as e:
             if _code(e) in _CONFLICT_CODES or (version is not None and _code(e) in _ABSENT_CODES):
-                raise LedgerConflictError(f"{self.where(identity)} was changed by another writer") from e
+                raise LedgerConflictError(f"{self.uri_of(identity)} was changed by another writer") from e
             raise self._unusable(identity, "write", e) from e
         except BotoCoreError as e:
             raise self._unusable(identity, "write", e) from e
@@ -174,7 +174,7 @@ class S3LedgerStore:
 
     def _unusable(self, identity: Identity, verb: str, cause: Exception) -> LedgerError:
         return LedgerError(
-            f"Could not {verb} the ledger entry {self.where(identity)}: {cause}. What is not known to be unpaid "
+            f"Could not {verb} the ledger entry {self.uri_of(identity)}: {cause}. What is not known to be unpaid "
             "is not paid again: check the bucket and its permissions; a retry goes on from what the ledger holds."
         )
 

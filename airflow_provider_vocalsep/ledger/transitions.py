@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_vocalsep.api.errors import Verdict
 from airflow_provider_vocalsep.api.vocabulary import CREDITS
 from airflow_provider_vocalsep.ledger.entry import (
-    Asker,
     Attempt,
     EntryState,
     Event,
@@ -23,6 +22,7 @@ from airflow_provider_vocalsep.ledger.entry import (
     Landing,
     LedgerEntry,
     Outcome,
+    TaskInstanceRef,
 )
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.ledger.entry import File
 
     #: Lines of the history about the callbacks that came for an attempt, by its id.
-    Heard = Callable[[str], Sequence[Event]]
+    CallbackLookup = Callable[[str], Sequence[Event]]
 
 #: How long a claim of somebody else is taken to be in the middle of its submit. Longer than the client's
 #: connect and read time-outs together (``client.TIMEOUT``), so an older claim's process is no longer sending.
@@ -56,7 +56,7 @@ class Intent:
     """
 
     attempt_id: str
-    asked_by: Asker
+    asked_by: TaskInstanceRef
     track_key: str
     fingerprint: str = ""
     title: str | None = None
@@ -81,7 +81,7 @@ class Attach:
     vendor_task_id: str
     submitted_at: datetime
     attempt_id: str
-    reports_to: Asker | None = None
+    reports_to: TaskInstanceRef | None = None
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def claim(
     landing = entry.landings.get(manifest_uri or "")
     if landing is not None and landing.vendor_task_id == held.vendor_task_id:
         return None, Landed(*known)
-    note(entry, "attached", now, by=intent.asked_by, vendor_task_id=held.vendor_task_id)
+    append_event(entry, "attached", now, by=intent.asked_by, vendor_task_id=held.vendor_task_id)
     return entry, Attach(*known, reports_to=held.asked_by if held.calls_back else None)
 
 
@@ -189,7 +189,7 @@ def take_over(
         return None, Submit(intent.attempt_id)
     if held is None or held.attempt_id != lost.attempt_id or held.vendor_task_id is not None:
         raise ClaimLostError(f"attempt {lost.attempt_id} is no longer in doubt")
-    note(entry, "submit_given_up", now, by=intent.asked_by, attempt_id=lost.attempt_id)
+    append_event(entry, "submit_given_up", now, by=intent.asked_by, attempt_id=lost.attempt_id)
     return _add_attempt(entry, intent, now, message="the answer to the submit before was lost")
 
 
@@ -225,7 +225,7 @@ def renew(
         raise ClaimLostError(f"attempt {held.attempt_id} of {held.asked_by} holds the claim")
     attempt.claimed_at = now
     asker = attempt.asked_by
-    note(entry, "sent_again", now, by=asker, attempt_id=attempt_id, code=code, message=message)
+    append_event(entry, "sent_again", now, by=asker, attempt_id=attempt_id, code=code, message=message)
 
 
 def record_submitted(
@@ -243,7 +243,7 @@ def record_submitted(
     attempt = _attempt(entry, attempt_id)
     if attempt.vendor_task_id == vendor_task_id:
         return
-    note(
+    append_event(
         entry, event, now, by=attempt.asked_by, attempt_id=attempt_id, vendor_task_id=vendor_task_id,
         credits=price_of(entry),
     )  # fmt: skip
@@ -255,7 +255,7 @@ def record_submitted(
         entry.state = EntryState.SUBMITTED
 
 
-def record_callbacks(entry: LedgerEntry, heard: Heard) -> None:
+def record_callbacks(entry: LedgerEntry, heard: CallbackLookup) -> None:
     """
     Keep the callbacks that came, each once: a later look at the same one only brings its count up to date.
 
@@ -279,10 +279,10 @@ def _record_callback(entry: LedgerEntry, attempt_id: str, line: Event) -> None:
     entry.history.append(line)
 
 
-def record_doubt(entry: LedgerEntry, attempt_id: str, message: str, now: datetime) -> None:
+def record_submit_lost(entry: LedgerEntry, attempt_id: str, message: str, now: datetime) -> None:
     """Keep that a submit was sent and its answer lost. The entry stays claimed."""
     attempt = _attempt(entry, attempt_id)
-    note(entry, "submit_lost", now, by=attempt.asked_by, attempt_id=attempt_id, message=message)
+    append_event(entry, "submit_lost", now, by=attempt.asked_by, attempt_id=attempt_id, message=message)
 
 
 def record_failed(
@@ -309,7 +309,7 @@ def record_failed(
         return
     given_back = outcome.verdict is Verdict.REFUNDED and attempt.outcome is None and attempt.vendor_task_id
     attempt.outcome = outcome
-    note(
+    append_event(
         entry,
         event,
         now,
@@ -326,25 +326,30 @@ def record_failed(
 
 
 def record_separated(
-    entry: LedgerEntry, vendor_task_id: str, asked_by: Asker, now: datetime, *, status: str | None = None
+    entry: LedgerEntry,
+    vendor_task_id: str,
+    asked_by: TaskInstanceRef,
+    now: datetime,
+    *,
+    status: str | None = None,
 ) -> None:
     """Keep that the vendor is done, in its own word ``status``."""
     if entry.state is EntryState.SUBMITTED and entry.current.vendor_task_id == vendor_task_id:
         entry.state = EntryState.SEPARATED
-        note(entry, "separated", now, by=asked_by, vendor_task_id=vendor_task_id, status=status)
+        append_event(entry, "separated", now, by=asked_by, vendor_task_id=vendor_task_id, status=status)
 
 
 def record_landed(
     entry: LedgerEntry,
     manifest_uri: str,
     landing: Landing,
-    asked_by: Asker,
+    asked_by: TaskInstanceRef,
     now: datetime,
     files: tuple[File, ...] | None = None,
 ) -> None:
     """Keep that the stems and their manifest are in the bucket, and which bytes they were."""
     entry.landings[manifest_uri] = landing
-    note(
+    append_event(
         entry, "landed", now, by=asked_by, vendor_task_id=landing.vendor_task_id,
         message=f"{landing.stems} stems, {landing.bytes} bytes, {manifest_uri}", files=files,
     )  # fmt: skip
@@ -352,7 +357,9 @@ def record_landed(
         entry.state = EntryState.LANDED
 
 
-def note(entry: LedgerEntry, event: str, now: datetime, *, by: Asker | None = None, **said: Any) -> None:
+def append_event(
+    entry: LedgerEntry, event: str, now: datetime, *, by: TaskInstanceRef | None = None, **said: Any
+) -> None:
     """
     Append to the history; an event of the quiet kind that repeats is counted instead.
 
@@ -370,7 +377,7 @@ def note(entry: LedgerEntry, event: str, now: datetime, *, by: Asker | None = No
     entry.history.append(Event(at=now, event=event, by=by, **said))
 
 
-def _is_retry(event: str, before: Asker | None, by: Asker | None) -> bool:
+def _is_retry(event: str, before: TaskInstanceRef | None, by: TaskInstanceRef | None) -> bool:
     """Tell whether this is another try of the same task instance, which people want to see for itself."""
     if event != "attached" or before is None or by is None:
         return False
@@ -382,7 +389,7 @@ def price_of(entry: LedgerEntry) -> float:
     return float(CREDITS[entry.separation_type])
 
 
-def paid_by(entry: LedgerEntry, asker: Asker) -> tuple[int, float]:
+def paid_by(entry: LedgerEntry, asker: TaskInstanceRef) -> tuple[int, float]:
     """
     Count what a task instance has paid for, in all its tries.
 
@@ -395,7 +402,7 @@ def paid_by(entry: LedgerEntry, asker: Asker) -> tuple[int, float]:
     return len(ours), price_of(entry) * len(kept)
 
 
-def failed_submissions(entry: LedgerEntry, asker: Asker, vendor_task_id: str) -> int:
+def count_failed_submissions(entry: LedgerEntry, asker: TaskInstanceRef, vendor_task_id: str) -> int:
     """
     Count how often in a row this task instance has paid for a task that the vendor failed, this one included.
 
@@ -434,7 +441,7 @@ def _claimed(
     entry: LedgerEntry, intent: Intent, now: datetime, *, message: str | None = None
 ) -> tuple[LedgerEntry, Submit]:
     entry.state = EntryState.CLAIMED
-    note(entry, "claimed", now, by=intent.asked_by, attempt_id=intent.attempt_id, message=message)
+    append_event(entry, "claimed", now, by=intent.asked_by, attempt_id=intent.attempt_id, message=message)
     return entry, Submit(intent.attempt_id)
 
 

@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
-from airflow_provider_vocalsep.ui.place import PAGE_PATH
+from airflow_provider_vocalsep.ui.mount import PAGE_PATH
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey

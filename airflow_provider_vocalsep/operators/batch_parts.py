@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_vocalsep.api.vocabulary import CREDITS, SeparationType
-from airflow_provider_vocalsep.callbacks.line import callback_line, history_line, inbox_of
+from airflow_provider_vocalsep.callbacks.channel import callback_channel, callback_event, inbox_of
 from airflow_provider_vocalsep.catalogue.errors import CatalogueError
 from airflow_provider_vocalsep.client.pace import submit_gate
-from airflow_provider_vocalsep.jobs.batch import BatchJob, Budget
-from airflow_provider_vocalsep.jobs.report import RowState
-from airflow_provider_vocalsep.jobs.report_file import ReportFile
-from airflow_provider_vocalsep.jobs.separation import Separation, SeparationJob
-from airflow_provider_vocalsep.jobs.source import prepare_source
-from airflow_provider_vocalsep.jobs.submitting import OnLostSubmit, Submitter
-from airflow_provider_vocalsep.jobs.track_work import TrackWork
-from airflow_provider_vocalsep.landing.keys import Place, parse_s3_uri
+from airflow_provider_vocalsep.landing.keys import StemLocation, parse_s3_uri
 from airflow_provider_vocalsep.landing.land import check_destination
-from airflow_provider_vocalsep.operators.assembly import (
-    asker_of,
+from airflow_provider_vocalsep.operators._runtime import (
     is_final,
     lander_of,
     ledger_of,
     s3_client_of,
+    task_instance_ref,
 )
+from airflow_provider_vocalsep.runs.report import RowState
+from airflow_provider_vocalsep.runs.report_file import ReportFile
+from airflow_provider_vocalsep.separation.batch import BatchJob, Budget
+from airflow_provider_vocalsep.separation.own_file import prepare_file
+from airflow_provider_vocalsep.separation.submitting import OnLostSubmit, Submitter
+from airflow_provider_vocalsep.separation.track_job import Separation, SeparationJob
+from airflow_provider_vocalsep.separation.track_work import TrackWork
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_vocalsep.api.track import Track
     from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
-    from airflow_provider_vocalsep.jobs.report import BatchReport
     from airflow_provider_vocalsep.ledger import Event
+    from airflow_provider_vocalsep.runs.report import BatchReport
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class BatchParts:
         self.hook = hook
         self.upload_args = upload_args
         self.parallel = parallel
-        self.asked_by = asker_of(context)
+        self.asked_by = task_instance_ref(context)
         self.s3_client = s3_client_of(aws_conn_id)
         self.ledger = ledger_of(ledger, destination, s3_client=self.s3_client, context=context)
         self.lander = lander_of(hook.settings, self.s3_client, upload_args, max_parallel=parallel)
@@ -128,12 +128,12 @@ class BatchParts:
     def has_heard_of_all(self, job: BatchJob) -> bool:
         """Look once more what came in: whether all that is waited for has been called back about."""
         self._inbox.update(inbox_of(self.context))
-        return all(row.attempt_id in self._inbox for row in job.report.having(RowState.WAITING))
+        return all(row.attempt_id in self._inbox for row in job.report.rows_in(RowState.WAITING))
 
     def has_heard_of_a_doubt(self, job: BatchJob) -> bool:
         """Look once more what came in: whether something in doubt has been called back about."""
         self._inbox.update(inbox_of(self.context))
-        return any(row.attempt_id in self._inbox for row in job.report.having(RowState.IN_DOUBT))
+        return any(row.attempt_id in self._inbox for row in job.report.rows_in(RowState.IN_DOUBT))
 
     def job(
         self,
@@ -151,7 +151,7 @@ class BatchParts:
         price = CREDITS[self.separation_type]
         spent = price * sum(row.submits for row in report.rows.values())
         budget = Budget(None if credits is None else credits - spent, price)
-        line = callback_line(
+        line = callback_channel(
             self.context,
             settings,
             conn_id=self.hook.vocalsep_conn_id,
@@ -161,7 +161,7 @@ class BatchParts:
         )
 
         def open_work(track: Track) -> TrackWork:
-            source = prepare_source(track, self.s3_client)
+            source = prepare_file(track, self.s3_client)
             separation = Separation(
                 asked=track,
                 track=source.track,
@@ -200,8 +200,8 @@ class BatchParts:
         )
 
     def _heard(self, attempt_id: str) -> list[Event]:
-        return [history_line(heard, attempt_id, self.asked_by) for heard in self._inbox.get(attempt_id, [])]
+        return [callback_event(heard, attempt_id, self.asked_by) for heard in self._inbox.get(attempt_id, [])]
 
-    def place(self, track: Track) -> Place:
+    def place(self, track: Track) -> StemLocation:
         """Return where a track's stems belong."""
-        return Place(self.destination, track.key, self.separation_type, self.stem_name)
+        return StemLocation(self.destination, track.key, self.separation_type, self.stem_name)

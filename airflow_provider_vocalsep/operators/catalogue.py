@@ -21,12 +21,12 @@ from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.catalogue.errors import CatalogueError, NoRoomError
 from airflow_provider_vocalsep.catalogue.plan import Plan, SeenKeys, chunks
 from airflow_provider_vocalsep.catalogue.sources import read_rows
-from airflow_provider_vocalsep.jobs.report_file import run_folder
 from airflow_provider_vocalsep.landing.errors import StorageError
-from airflow_provider_vocalsep.landing.keys import Place, parse_s3_uri
+from airflow_provider_vocalsep.landing.keys import StemLocation, parse_s3_uri
 from airflow_provider_vocalsep.links.page import PageLink, run_page
-from airflow_provider_vocalsep.operators.assembly import asker_of, fail_or_retry, s3_client_of
-from airflow_provider_vocalsep.operators.lineage import LISTED, Data, tell_hook_lineage
+from airflow_provider_vocalsep.observability.lineage import LISTED, Data, tell_hook_lineage
+from airflow_provider_vocalsep.operators._runtime import raise_for_airflow, s3_client_of, task_instance_ref
+from airflow_provider_vocalsep.runs.report_file import run_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,7 +68,7 @@ def load_tracks(
             tracks = list(plan.tracks(read_rows(file, catalogue)))
         _after(plan, catalogue, _checked(bad_rows))
     except VocalSepError as e:
-        fail_or_retry(e)
+        raise_for_airflow(e)
     return [track.model_dump(exclude_none=True) for track in tracks]
 
 
@@ -151,7 +151,7 @@ class PlanCatalogueOperator(BaseOperator):
         try:
             return self._plan(context)
         except VocalSepError as e:
-            fail_or_retry(e)
+            raise_for_airflow(e)
         except OSError as e:
             if e.errno in _NO_ROOM:
                 raise NoRoomError(e) from e
@@ -162,7 +162,7 @@ class PlanCatalogueOperator(BaseOperator):
         if size < 1:
             raise CatalogueError(f"chunk_size is a number of tracks, not {self.chunk_size!r}.")
         client = s3_client_of(self.aws_conn_id)
-        bucket, folder = run_folder(self.destination, asker_of(context))
+        bucket, folder = run_folder(self.destination, task_instance_ref(context))
         only_new = str(self.only_new).lower() in ("true", "1")
         with tempfile.TemporaryFile("w+b") as rejects:
             plan = Plan(
@@ -223,7 +223,7 @@ class PlanCatalogueOperator(BaseOperator):
             raise StorageError(f"What has landed at {self.destination} could not be listed: {e}") from e
 
         def is_landed(track: Track) -> bool:
-            return Place(self.destination, track.key, kind, self.stem_name).manifest_key in manifests
+            return StemLocation(self.destination, track.key, kind, self.stem_name).manifest_key in manifests
 
         return is_landed
 

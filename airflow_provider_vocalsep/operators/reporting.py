@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
-from airflow_provider_vocalsep import metrics
-from airflow_provider_vocalsep.operators.assembly import asker_of
+from airflow_provider_vocalsep.observability import metrics
+from airflow_provider_vocalsep.operators._runtime import task_instance_ref
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_vocalsep.jobs.track_report import TrackReport
+    from airflow_provider_vocalsep.separation.track_report import TrackReport
 
 
 class Reporting:
@@ -49,5 +49,5 @@ class Reporting:
             if self.report:
                 self.report.failed(e, final=final, concluded=not retried)
             if not retried:
-                metrics.tracks_ended("failed", 1, asker_of(context), separation_type)
+                metrics.tracks_ended("failed", 1, task_instance_ref(context), separation_type)
             raise

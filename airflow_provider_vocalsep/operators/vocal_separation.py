@@ -13,37 +13,37 @@ from airflow_provider_vocalsep.api.errors import VocalSepError
 from airflow_provider_vocalsep.api.requests import parse_separation_type
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
-from airflow_provider_vocalsep.callbacks.line import callback_line, history_line, remembered
+from airflow_provider_vocalsep.callbacks.channel import callback_channel, callback_event, remembered
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook, outcome_of
-from airflow_provider_vocalsep.jobs.adoption import CallbackAwaited
-from airflow_provider_vocalsep.jobs.polling import WaitOutcome
-from airflow_provider_vocalsep.jobs.report_file import ReportFile
-from airflow_provider_vocalsep.jobs.separation import Separation, SeparationJob
-from airflow_provider_vocalsep.jobs.source import Source, prepare_source
-from airflow_provider_vocalsep.jobs.submitting import OnLostSubmit, Secured, Submitter
-from airflow_provider_vocalsep.jobs.track_report import TrackReport
-from airflow_provider_vocalsep.jobs.waiting import WaitGivenUpError, wait_here
 from airflow_provider_vocalsep.landing.land import check_destination
 from airflow_provider_vocalsep.links.page import PageLink, track_page
 from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
-from airflow_provider_vocalsep.operators.announcing import announce
-from airflow_provider_vocalsep.operators.assembly import (
-    LandingParts,
-    Parts,
-    assemble,
-    check_choices,
-    fail_or_retry,
-)
-from airflow_provider_vocalsep.operators.lineage import (
+from airflow_provider_vocalsep.observability.assets import emit_asset_event
+from airflow_provider_vocalsep.observability.lineage import (
     Data,
     Lineage,
     TellsLineage,
     stems_of,
     tell_hook_lineage,
 )
+from airflow_provider_vocalsep.operators._runtime import (
+    LandingParts,
+    Parts,
+    assemble,
+    check_choices,
+    raise_for_airflow,
+)
 from airflow_provider_vocalsep.operators.reporting import Reporting
 from airflow_provider_vocalsep.operators.vocal_separation_batch import VocalSeparationBatchOperator
 from airflow_provider_vocalsep.operators.waiting import Wait
+from airflow_provider_vocalsep.runs.report_file import ReportFile
+from airflow_provider_vocalsep.separation.adoption import AwaitingCallback
+from airflow_provider_vocalsep.separation.own_file import PreparedFile, prepare_file
+from airflow_provider_vocalsep.separation.polling import WaitOutcome
+from airflow_provider_vocalsep.separation.submitting import OnLostSubmit, Submission, Submitter
+from airflow_provider_vocalsep.separation.track_job import Separation, SeparationJob
+from airflow_provider_vocalsep.separation.track_report import TrackReport
+from airflow_provider_vocalsep.separation.waiting import WaitGivenUpError, wait_here
 from airflow_provider_vocalsep.triggers.events import validate_event
 from airflow_provider_vocalsep.triggers.lost_submit import LostSubmitTrigger
 
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.api.models import SeparationTask
     from airflow_provider_vocalsep.landing.manifest import Manifest
     from airflow_provider_vocalsep.ledger import Event
-    from airflow_provider_vocalsep.ledger.transitions import Heard
+    from airflow_provider_vocalsep.ledger.transitions import CallbackLookup
 
 
 #: Seconds after a submit whose answer was lost for which its callback is waited for: a separation takes 1 to 3 minutes,
@@ -208,7 +208,7 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
             try:
                 return self._execute(context)
             except VocalSepError as e:
-                fail_or_retry(e, track_key=self._track_key)
+                raise_for_airflow(e, track_key=self._track_key)
 
     def execute_complete(
         self,
@@ -222,7 +222,7 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
             try:
                 return self._complete(context, event, attempt_id, submitted_at)
             except VocalSepError as e:
-                fail_or_retry(e, track_key=self._track_key)
+                raise_for_airflow(e, track_key=self._track_key)
 
     def _complete(
         self, context: Context, event: dict[str, Any] | None, attempt_id: str, submitted_at: str | None
@@ -230,9 +230,9 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
         outcome, vendor_task_id, message = validate_event(event)
         parts = self._parts(context)
         self._reads(parts, vendor_task_id)
-        job = self._job(parts, Source(parts.track))
+        job = self._job(parts, PreparedFile(parts.track))
         since = datetime.fromisoformat(submitted_at) if submitted_at else datetime.now(tz=timezone.utc)
-        secured = Secured(vendor_task_id, since, attempt_id=attempt_id)
+        secured = Submission(vendor_task_id, since, attempt_id=attempt_id)
         self._report(parts, job, secured)
         self._check_outcome(job, outcome, message)
         task = job.read_task(vendor_task_id)
@@ -248,14 +248,14 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
             try:
                 return self._execute(context, called_back_about=(event or {}).get("vendor_task_id"))
             except VocalSepError as e:
-                fail_or_retry(e, track_key=self._track_key)
+                raise_for_airflow(e, track_key=self._track_key)
 
     def _execute(self, context: Context, *, called_back_about: str | None = None) -> dict[str, Any]:
         parts = self._parts(context)
         if parts.landing:
             check_destination(parts.landing.s3_client, parts.landing.place, upload_args=self.upload_args)
-        self._report(parts, self._job(parts, Source(parts.track)))
-        job = self._job(parts, prepare_source(parts.track, parts.s3_client))
+        self._report(parts, self._job(parts, PreparedFile(parts.track)))
+        job = self._job(parts, prepare_file(parts.track, parts.s3_client))
         secured = self._secure(parts, job, called_back_about)
         self._reads(parts, secured.vendor_task_id)
         self._report(parts, job, secured)
@@ -280,7 +280,7 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
                 return self._finish(parts, job, task)
         return self._wait(parts, job, secured)
 
-    def _secure(self, parts: Parts, job: SeparationJob, called_back_about: str | None) -> Secured:
+    def _secure(self, parts: Parts, job: SeparationJob, called_back_about: str | None) -> Submission:
         submitter = Submitter(
             job.separation,
             vendor=self.hook.client,
@@ -288,7 +288,7 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
             asked_by=parts.asked_by,
             manifest_uri=parts.landing.place.manifest_uri if parts.landing else None,
             on_lost_submit=OnLostSubmit(self.on_lost_submit),
-            line=callback_line(
+            line=callback_channel(
                 parts.context,
                 self.hook.settings,
                 conn_id=self.vocalsep_conn_id,
@@ -299,7 +299,7 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
         )
         try:
             return submitter.secure()
-        except CallbackAwaited as awaited:
+        except AwaitingCallback as awaited:
             self.log.warning("%s", awaited)
             until, lost = awaited.until.timestamp(), awaited.attempt_id
             if self.deferrable:
@@ -317,10 +317,10 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
             job.keep_callbacks(self._heard(parts))
 
     @staticmethod
-    def _heard(parts: Parts) -> Heard:
+    def _heard(parts: Parts) -> CallbackLookup:
         def heard(attempt_id: str) -> list[Event]:
             callbacks = remembered(parts.context, attempt_id)
-            return [history_line(callback, attempt_id, parts.asked_by) for callback in callbacks]
+            return [callback_event(callback, attempt_id, parts.asked_by) for callback in callbacks]
 
         return heard
 
@@ -338,7 +338,7 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
             settings=self.hook.settings,
         )
 
-    def _job(self, parts: Parts, source: Source) -> SeparationJob:
+    def _job(self, parts: Parts, source: PreparedFile) -> SeparationJob:
         separation = Separation(
             asked=parts.track,
             track=source.track,
@@ -360,7 +360,7 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
         audio = Data.of_track(parts.track, vendor)
         self.lineage = Lineage(inputs=(audio,), vendor=vendor, vendor_task_id=vendor_task_id)
 
-    def _report(self, parts: Parts, job: SeparationJob, secured: Secured | None = None) -> None:
+    def _report(self, parts: Parts, job: SeparationJob, secured: Submission | None = None) -> None:
         """Begin the run report, or take note in it of what is paid for."""
         if parts.landing is None:
             return
@@ -372,7 +372,7 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
         if secured:
             self._reporting.report.secured(secured)
 
-    def _wait(self, parts: Parts, job: SeparationJob, secured: Secured) -> dict[str, Any]:
+    def _wait(self, parts: Parts, job: SeparationJob, secured: Submission) -> dict[str, Any]:
         wait = Wait.plan(
             secured,
             timeout=float(self.timeout),
@@ -434,5 +434,5 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
         summary, new = manifest.summary(), int(job.is_ours(manifest))
         if self._reporting.report:
             self._reporting.report.landed(manifest, before=not new)
-        announce(self.outlets, context, landing.place.destination, new=new, extra=summary)
+        emit_asset_event(self.outlets, context, landing.place.destination, new=new, extra=summary)
         return summary

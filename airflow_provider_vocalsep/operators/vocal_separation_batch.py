@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
-from airflow_provider_vocalsep import metrics
 from airflow_provider_vocalsep.api.errors import TrackError, VocalSepError
 from airflow_provider_vocalsep.api.requests import parse_separation_type
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.catalogue.errors import CatalogueError
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
-from airflow_provider_vocalsep.jobs.batch import PARALLEL, BatchJob
-from airflow_provider_vocalsep.jobs.clock import SteadyClock
-from airflow_provider_vocalsep.jobs.polling import WaitOutcome
-from airflow_provider_vocalsep.jobs.report import BatchReport, RowState
-from airflow_provider_vocalsep.jobs.submitting import OnLostSubmit
-from airflow_provider_vocalsep.jobs.sweep import LINGER, Sweep
 from airflow_provider_vocalsep.links.page import PageLink, run_page
 from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
-from airflow_provider_vocalsep.operators.announcing import announce
-from airflow_provider_vocalsep.operators.assembly import check_choices, fail_or_retry
+from airflow_provider_vocalsep.observability import metrics
+from airflow_provider_vocalsep.observability.assets import emit_asset_event
+from airflow_provider_vocalsep.observability.lineage import BatchLineage, TellsLineage, tell_hook_lineage
+from airflow_provider_vocalsep.operators._runtime import check_choices, raise_for_airflow
 from airflow_provider_vocalsep.operators.batch_parts import BatchParts, read_chunk
-from airflow_provider_vocalsep.operators.lineage import BatchLineage, TellsLineage, tell_hook_lineage
 from airflow_provider_vocalsep.operators.waiting import number_or_none, poll_interval_of
+from airflow_provider_vocalsep.runs.report import BatchReport, RowState
+from airflow_provider_vocalsep.separation.batch import PARALLEL, BatchJob
+from airflow_provider_vocalsep.separation.batch_polling import LINGER, BatchPoller
+from airflow_provider_vocalsep.separation.clock import SteadyClock
+from airflow_provider_vocalsep.separation.polling import WaitOutcome
+from airflow_provider_vocalsep.separation.submitting import OnLostSubmit
 from airflow_provider_vocalsep.triggers.batch import BatchTrigger
 from airflow_provider_vocalsep.triggers.events import InvalidEventError
 
@@ -185,7 +185,7 @@ class VocalSeparationBatchOperator(TellsLineage, BaseOperator):
             job.begin()
             return self._go_on(context, parts, job)
         except VocalSepError as e:
-            fail_or_retry(e)
+            raise_for_airflow(e)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Land what has ended; wait for the rest."""
@@ -205,23 +205,23 @@ class VocalSeparationBatchOperator(TellsLineage, BaseOperator):
                 job.resume(ended)
             return self._go_on(context, parts, job)
         except VocalSepError as e:
-            fail_or_retry(e)
+            raise_for_airflow(e)
 
     def _go_on(self, context: Context, parts: BatchParts, job: BatchJob) -> dict[str, Any]:
         if job.waiting and parts.has_heard_of_all(job):
             job.resume({})
-        while job.waiting or job.report.having(RowState.IN_DOUBT):
+        while job.waiting or job.report.rows_in(RowState.IN_DOUBT):
             parts.write_report(job.report)
             sweep = self._sweep(parts, job)
             if self.deferrable:
                 self._park(sweep, job)
-            job.resume(self._watch(parts, job, Sweep(now=time.time(), **sweep)))
+            job.resume(self._watch(parts, job, BatchPoller(now=time.time(), **sweep)))
         return self._conclude(context, parts, job)
 
     def _sweep(self, parts: BatchParts, job: BatchJob) -> dict[str, Any]:
-        waiting, doubts = job.waiting, job.report.having(RowState.IN_DOUBT)
+        waiting, doubts = job.waiting, job.report.rows_in(RowState.IN_DOUBT)
         # Of what another DAG run submitted, that one hears: then all are read as if nobody called back.
-        told = all(row.calls_back for row in job.report.having(RowState.WAITING))
+        told = all(row.calls_back for row in job.report.rows_in(RowState.WAITING))
         now, calls_back = time.time(), parts.calls_back and self.deferrable and told
         deadline = max(waiting.values(), default=now) + float(self.timeout)
         return {
@@ -234,7 +234,7 @@ class VocalSeparationBatchOperator(TellsLineage, BaseOperator):
         }
 
     def _park(self, sweep: dict[str, Any], job: BatchJob) -> None:
-        doubts = [row.attempt_id for row in job.report.having(RowState.IN_DOUBT)]
+        doubts = [row.attempt_id for row in job.report.rows_in(RowState.IN_DOUBT)]
         until = datetime.fromtimestamp(sweep["deadline"], tz=timezone.utc).isoformat(timespec="seconds")
         self.log.info(
             "Waiting for %d vendor tasks%s until %s; no worker is held. Stems land when all have ended, or %g s after the "
@@ -250,7 +250,9 @@ class VocalSeparationBatchOperator(TellsLineage, BaseOperator):
             timeout=timedelta(seconds=sweep["deadline"] - time.time() + sweep["poll_interval"] + 60),
         )
 
-    def _watch(self, parts: BatchParts, job: BatchJob, sweep: Sweep) -> dict[str, tuple[WaitOutcome, str]]:
+    def _watch(
+        self, parts: BatchParts, job: BatchJob, sweep: BatchPoller
+    ) -> dict[str, tuple[WaitOutcome, str]]:
         """Wait here, in the worker."""
         self.log.info("Waiting for %d vendor tasks in this worker.", len(sweep.submitted))
         now = SteadyClock()
@@ -265,7 +267,7 @@ class VocalSeparationBatchOperator(TellsLineage, BaseOperator):
 
     def _conclude(self, context: Context, parts: BatchParts, job: BatchJob) -> dict[str, Any]:
         report, ti = job.report, context["ti"]
-        failed = report.having(RowState.FAILED)
+        failed = report.rows_in(RowState.FAILED)
         too_many = len(failed) > self._may_fail(len(report.rows))
         retried = too_many and not all(row.final for row in failed) and ti.try_number <= ti.max_tries
         # Whoever runs a batch again that has ended wants its failures tried again, those for good too.
@@ -287,7 +289,7 @@ class VocalSeparationBatchOperator(TellsLineage, BaseOperator):
         if too_many:
             raise _failure(report, parts.report_uri, retried=retried)
         extra = {"separation_type": parts.separation_type.value, "report": parts.report_uri, **totals}
-        announce(
+        emit_asset_event(
             self.outlets, context, self.destination, new=totals["landed"] - totals["before"], extra=extra
         )
         return {**totals, "report": parts.report_uri}
@@ -301,7 +303,7 @@ class VocalSeparationBatchOperator(TellsLineage, BaseOperator):
         if report.concluded:
             for name, state in (("failed", RowState.FAILED), ("left", RowState.LEFT)):
                 metrics.tracks_ended(
-                    name, len(report.having(state)), parts.asked_by, str(parts.separation_type)
+                    name, len(report.rows_in(state)), parts.asked_by, str(parts.separation_type)
                 )
 
     def _may_fail(self, tracks: int) -> float:
@@ -372,7 +374,7 @@ def _ended(event: dict[str, Any] | None) -> dict[str, tuple[WaitOutcome, str]]:
 
 
 def _failure(report: BatchReport, uri: str, *, retried: bool) -> Exception:
-    failed = report.having(RowState.FAILED)
+    failed = report.rows_in(RowState.FAILED)
     named = "\n".join(f"  {row.track}: {row.message}" for row in failed[:_NAMED])
     more = f"\n  and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
     then = (

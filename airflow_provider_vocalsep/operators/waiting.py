@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from airflow_provider_vocalsep.jobs.polling import (
+from airflow_provider_vocalsep.separation.polling import (
     DEFAULT_POLL_INTERVAL,
     SAFETY_POLL_INTERVAL,
     VISIBILITY_GRACE,
@@ -16,7 +16,7 @@ from airflow_provider_vocalsep.jobs.polling import (
 from airflow_provider_vocalsep.triggers.vocal_separation import VocalSeparationTrigger
 
 if TYPE_CHECKING:
-    from airflow_provider_vocalsep.jobs.submitting import Secured
+    from airflow_provider_vocalsep.separation.submitting import Submission
 
 
 #: ``None``, also as a template renders it.
@@ -62,7 +62,7 @@ class Wait:
 
     @classmethod
     def plan(
-        cls, secured: Secured, *, timeout: float, poll_interval: float | str | None, deferrable: bool
+        cls, secured: Submission, *, timeout: float, poll_interval: float | str | None, deferrable: bool
     ) -> Wait:
         """
         Plan the wait for a task that is paid for.

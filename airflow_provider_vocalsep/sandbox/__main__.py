@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_vocalsep.sandbox.command import sandbox
+from airflow_provider_vocalsep.cli.sandbox import sandbox
 
 if __name__ == "__main__":
     sandbox(prog_name="vocalsep sandbox")

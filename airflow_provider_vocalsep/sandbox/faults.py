@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Place = Literal["submit", "read", "task", "callback", "download"]
+StemLocation = Literal["submit", "read", "task", "callback", "download"]
 
 KINDS: dict[str, tuple[str, ...]] = {
     "submit": ("accept_then_drop", "html", "truncated", "slow", "code", "http_429"),
@@ -47,7 +47,7 @@ class Fault(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: str = Field(default_factory=lambda: uuid.uuid4().hex[:8])
-    place: Place
+    place: StemLocation
     kind: str
     times: int | None = None
     skip: int = 0
@@ -101,7 +101,12 @@ class Faults:
             return [fault.model_dump() for fault in self._faults]
 
     def strike(
-        self, place: Place, track: dict[str, Any], *, stem: str | None = None, kinds: tuple[str, ...] = ()
+        self,
+        place: StemLocation,
+        track: dict[str, Any],
+        *,
+        stem: str | None = None,
+        kinds: tuple[str, ...] = (),
     ) -> Fault | None:
         """
         Return the fault that happens now, if any, and count it.

@@ -16,15 +16,15 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_vocalsep.api.errors import VocalSepError
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook, outcome_of
-from airflow_provider_vocalsep.jobs.polling import (
+from airflow_provider_vocalsep.links.page import PageLink, search_page
+from airflow_provider_vocalsep.operators._runtime import raise_for_airflow
+from airflow_provider_vocalsep.separation.polling import (
     DEFAULT_POLL_INTERVAL,
     VISIBILITY_GRACE,
     Ended,
     Poller,
     WaitOutcome,
 )
-from airflow_provider_vocalsep.links.page import PageLink, search_page
-from airflow_provider_vocalsep.operators.assembly import fail_or_retry
 from airflow_provider_vocalsep.triggers.events import validate_event
 from airflow_provider_vocalsep.triggers.vocal_separation import VocalSeparationTrigger
 
@@ -148,7 +148,7 @@ class VocalSeparationSensor(BaseSensorOperator):
             self._raise_unless_ended(outcome, message)
             task = self.hook.read_task(vendor_task_id)
         except VocalSepError as e:
-            fail_or_retry(e)
+            raise_for_airflow(e)
         if outcome is WaitOutcome.CALLED_BACK and task is not None and not (task.finished or task.failed):
             self.log.warning("The record of vendor task %s says %s; waiting on.", vendor_task_id, task.status)
             self._park()

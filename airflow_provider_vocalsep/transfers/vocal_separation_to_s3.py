@@ -7,30 +7,35 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_vocalsep import metrics
 from airflow_provider_vocalsep.api.codes import classify_task
 from airflow_provider_vocalsep.api.errors import SeparationFailedError, VocalSepError
 from airflow_provider_vocalsep.api.requests import parse_separation_type
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
-from airflow_provider_vocalsep.jobs.report_file import ReportFile
-from airflow_provider_vocalsep.jobs.separation import UnknownTaskError
-from airflow_provider_vocalsep.jobs.track_report import TrackReport
-from airflow_provider_vocalsep.landing.keys import Place
+from airflow_provider_vocalsep.landing.keys import StemLocation
 from airflow_provider_vocalsep.landing.land import check_destination
-from airflow_provider_vocalsep.ledger import Asker
+from airflow_provider_vocalsep.ledger import TaskInstanceRef
 from airflow_provider_vocalsep.links.page import PageLink, track_page
 from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
-from airflow_provider_vocalsep.operators.assembly import asker_of, fail_or_retry, lander_of, s3_client_of
-from airflow_provider_vocalsep.operators.lineage import (
+from airflow_provider_vocalsep.observability import metrics
+from airflow_provider_vocalsep.observability.lineage import (
     Data,
     Lineage,
     TellsLineage,
     stems_of,
     tell_hook_lineage,
 )
+from airflow_provider_vocalsep.operators._runtime import (
+    lander_of,
+    raise_for_airflow,
+    s3_client_of,
+    task_instance_ref,
+)
 from airflow_provider_vocalsep.operators.reporting import Reporting
+from airflow_provider_vocalsep.runs.report_file import ReportFile
+from airflow_provider_vocalsep.separation.track_job import UnknownTaskError
+from airflow_provider_vocalsep.separation.track_report import TrackReport
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,15 +131,15 @@ class VocalSeparationToS3Operator(TellsLineage, BaseOperator):
             try:
                 return self._land(context, reporting)
             except VocalSepError as e:
-                fail_or_retry(e)
+                raise_for_airflow(e)
 
     def _land(self, context: Context, reporting: Reporting) -> dict[str, Any]:
         # The audio's address plays no part in landing; the task id stands for it.
         track = Track(key=self._key, task_id=self.vendor_task_id, audio_id=self.vendor_task_id)
-        place = Place(
+        place = StemLocation(
             self.destination, track.key, parse_separation_type(self.separation_type), self.stem_name
         )
-        client, asked_by = s3_client_of(self.aws_conn_id), asker_of(context)
+        client, asked_by = s3_client_of(self.aws_conn_id), task_instance_ref(context)
         file = ReportFile(client, self.destination, asked_by, place.separation_type, self.stem_name)
         reporting.report = TrackReport(file, track, shown_source=False)
         reporting.report.row.vendor_task_id = self.vendor_task_id
@@ -159,7 +164,7 @@ class VocalSeparationToS3Operator(TellsLineage, BaseOperator):
         self.log.info(
             "Landed %d stems of vendor task %s: %s", len(manifest.stems), task.task_id, manifest.uri
         )
-        landed_by = Asker.model_validate(manifest.asked_by)
+        landed_by = TaskInstanceRef.model_validate(manifest.asked_by)
         if landed_by == asked_by:
             metrics.landed_by_transfer(manifest, asked_by, self.hook.settings.account)
         reporting.report.landed(manifest, before=landed_by.instance != asked_by.instance)

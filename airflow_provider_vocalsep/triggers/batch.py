@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
-from airflow_provider_vocalsep.jobs.clock import SteadyClock
-from airflow_provider_vocalsep.jobs.polling import DEFAULT_POLL_INTERVAL
-from airflow_provider_vocalsep.jobs.sweep import LINGER, Sweep
+from airflow_provider_vocalsep.separation.batch_polling import LINGER, BatchPoller
+from airflow_provider_vocalsep.separation.clock import SteadyClock
+from airflow_provider_vocalsep.separation.polling import DEFAULT_POLL_INTERVAL
 from airflow_provider_vocalsep.triggers import BATCH_TRIGGER
-from airflow_provider_vocalsep.triggers.rest import rest_since
+from airflow_provider_vocalsep.triggers.resume_delay import wait_for_resume_delay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -25,7 +25,7 @@ class BatchTrigger(BaseTrigger):
 
     It fires when all have ended, or when some have and enough time has passed, so that a batch of hundreds of tracks is
     resumed a handful of times. The event: ``ended``, by vendor task id the pair of a
-    :class:`~airflow_provider_vocalsep.jobs.polling.WaitOutcome` value and a message, and ``reads`` (status reads made).
+    :class:`~airflow_provider_vocalsep.separation.polling.WaitOutcome` value and a message, and ``reads`` (status reads made).
 
     :param waiting: When each vendor task was submitted, in epoch seconds, by its id.
     :param deadline: When to give up, in epoch seconds.
@@ -78,7 +78,7 @@ class BatchTrigger(BaseTrigger):
         """Read states until the batch is to be resumed, and yield one event."""
         began = time.monotonic()
         hook, now = VocalSeparationHook(self.vocalsep_conn_id), SteadyClock()
-        sweep = Sweep(
+        sweep = BatchPoller(
             self.waiting,
             poll_interval=self.poll_interval,
             deadline=self.deadline,
@@ -98,12 +98,14 @@ class BatchTrigger(BaseTrigger):
                     "%d of %d vendor tasks have ended; %s.", len(sweep.ended), len(self.waiting), then
                 )
             await asyncio.sleep(pause)
-        await rest_since(began)
+        await wait_for_resume_delay(began)
         ended = {task_id: [outcome.value, words] for task_id, (outcome, words) in sweep.outcomes().items()}
         yield TriggerEvent({"ended": ended, "reads": sweep.reads})  # type: ignore[no-untyped-call]
 
     @staticmethod
-    async def _read(hook: VocalSeparationHook, sweep: Sweep, task_id: str, now: Callable[[], float]) -> None:
+    async def _read(
+        hook: VocalSeparationHook, sweep: BatchPoller, task_id: str, now: Callable[[], float]
+    ) -> None:
         try:
             task = await hook.aread_task(task_id)
         except Exception as e:

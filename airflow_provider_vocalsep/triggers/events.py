@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_provider_vocalsep.api.errors import VocalSepError
-from airflow_provider_vocalsep.jobs.polling import WaitOutcome
+from airflow_provider_vocalsep.separation.polling import WaitOutcome
 
 
 class InvalidEventError(VocalSepError):

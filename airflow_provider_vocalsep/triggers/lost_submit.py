@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_vocalsep.jobs.polling import WaitOutcome
+from airflow_provider_vocalsep.separation.polling import WaitOutcome
 from airflow_provider_vocalsep.triggers import LOST_SUBMIT_TRIGGER
-from airflow_provider_vocalsep.triggers.rest import rest_since
+from airflow_provider_vocalsep.triggers.resume_delay import wait_for_resume_delay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,7 +39,7 @@ class LostSubmitTrigger(BaseTrigger):
         """Yield one event when the time is over."""
         began = time.monotonic()
         await asyncio.sleep(max(0.0, self.until - time.time()))
-        await rest_since(began)
+        await wait_for_resume_delay(began)
         yield TriggerEvent(  # type: ignore[no-untyped-call]
             {
                 "status": WaitOutcome.GAVE_UP.value,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
-from airflow_provider_vocalsep.jobs.clock import SteadyClock
-from airflow_provider_vocalsep.jobs.polling import (
+from airflow_provider_vocalsep.separation.clock import SteadyClock
+from airflow_provider_vocalsep.separation.polling import (
     DEFAULT_POLL_INTERVAL,
     VISIBILITY_GRACE,
     Ended,
@@ -18,7 +18,7 @@ from airflow_provider_vocalsep.jobs.polling import (
     Sleep,
 )
 from airflow_provider_vocalsep.triggers import VOCAL_SEPARATION_TRIGGER
-from airflow_provider_vocalsep.triggers.rest import rest_since
+from airflow_provider_vocalsep.triggers.resume_delay import wait_for_resume_delay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ class VocalSeparationTrigger(BaseTrigger):
     the wait, it only spaces the reads out. Killing the waiting Airflow task does not cancel the vendor's: there
     is no such call, and the ledger keeps the task for the next try.
 
-    The event is a flat dictionary: ``status`` (a :class:`~airflow_provider_vocalsep.jobs.polling.WaitOutcome`
+    The event is a flat dictionary: ``status`` (a :class:`~airflow_provider_vocalsep.separation.polling.WaitOutcome`
     value), ``vendor_task_id``, ``message``, ``reads`` (status reads made).
 
     :param vendor_task_id: The id that the submit returned.
@@ -110,7 +110,7 @@ class VocalSeparationTrigger(BaseTrigger):
                     "Vendor task %s is under way; reading again in %.0f s.", self.vendor_task_id, step.seconds
                 )
             await asyncio.sleep(step.seconds)
-        await rest_since(began)
+        await wait_for_resume_delay(began)
         yield TriggerEvent(  # type: ignore[no-untyped-call]
             {
                 "status": step.outcome.value,

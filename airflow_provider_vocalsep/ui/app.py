@@ -19,22 +19,22 @@ from fastapi.responses import JSONResponse
 from starlette.background import BackgroundTask
 from starlette.responses import RedirectResponse, Response
 
-from airflow_provider_vocalsep.audit.search import NOTHING
 from airflow_provider_vocalsep.ui.access import Reader, ReaderDep  # noqa: TC001
 from airflow_provider_vocalsep.ui.airflow_runs import runs_in_airflow
 from airflow_provider_vocalsep.ui.audio import stream_stem
-from airflow_provider_vocalsep.ui.desk import Desk, the_desk
-from airflow_provider_vocalsep.ui.headers import SafeHeaders
-from airflow_provider_vocalsep.ui.story import (
+from airflow_provider_vocalsep.ui.documents import (
     UnreadableError,
     read_entry,
     read_manifest,
     shown_entry,
     shown_manifest,
 )
+from airflow_provider_vocalsep.ui.headers import SafeHeaders
+from airflow_provider_vocalsep.ui.run_index import RunIndexService, run_index_service
+from airflow_provider_vocalsep.ui.search import NOTHING
 
 if TYPE_CHECKING:
-    from airflow_provider_vocalsep.ui.sources import Source
+    from airflow_provider_vocalsep.ui.destinations import Source
 
 STATIC = Path(__file__).with_name("static")
 
@@ -51,7 +51,7 @@ RUNS_SHOWN, TRACKS_SHOWN = 50, 100
 app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 app.add_middleware(SafeHeaders)
 
-DeskDep = Annotated[Desk, Depends(the_desk)]
+DeskDep = Annotated[RunIndexService, Depends(run_index_service)]
 Text = Annotated[str, Query(max_length=300)]
 Name = Annotated[str, Query(max_length=1000)]
 Offset = Annotated[int, Query(ge=0, le=10_000_000)]
@@ -114,7 +114,7 @@ def runs(request: Request, reader: ReaderDep, desk: DeskDep, q: Text = "", offse
     )
 
 
-def _begun(reader: Reader, desk: Desk) -> list[dict[str, Any]]:
+def _begun(reader: Reader, desk: RunIndexService) -> list[dict[str, Any]]:
     """List runs that are under way and have not written anything yet."""
     names = {name for source in desk.sources().values() for name in source.names.values()}
     silent = [name for name in desk.search.unknown(names) if reader.may_read(name[0])]
@@ -199,7 +199,7 @@ def _row(
 RowDep = Annotated[dict[str, Any], Depends(_row)]
 
 
-def _source(desk: Desk, row: dict[str, Any]) -> Source:
+def _source(desk: RunIndexService, row: dict[str, Any]) -> Source:
     source = desk.sources().get(row["source"])
     if source is None:
         raise UnreadableError(

@@ -9,15 +9,15 @@ from urllib.parse import quote
 from botocore.exceptions import BotoCoreError, ClientError
 from starlette.responses import Response, StreamingResponse
 
-from airflow_provider_vocalsep.ui.story import UnreadableError
+from airflow_provider_vocalsep.ui.documents import UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from mypy_boto3_s3 import S3Client
 
-    from airflow_provider_vocalsep.audit.runs import Destination
     from airflow_provider_vocalsep.landing.manifest import LandedStem
+    from airflow_provider_vocalsep.runs.listing import Destination
 
 #: One range; what is anything else is ignored, as RFC 9110 (14.2) wants it.
 _RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)")

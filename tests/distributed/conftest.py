@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_vocalsep.demo.airflow_api import RUN_ENDED, AirflowApiError
-from airflow_provider_vocalsep.demo.audit import Audit, audit
-from airflow_provider_vocalsep.demo.distributed import BUCKET, Distributed, running_distributed
-from airflow_provider_vocalsep.demo.postgres import postgres_installed
 from airflow_provider_vocalsep.demo.processes import ServiceError, wait_until
+from tests.bed.distributed import BUCKET, Distributed, running_distributed
+from tests.bed.invariants import Audit, audit
+from tests.bed.postgres import postgres_installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_vocalsep.demo.distributed import BUCKET, SERVICES
+from tests.bed.distributed import BUCKET, SERVICES
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -16,14 +16,10 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from click.testing import CliRunner
 
 from airflow_provider_vocalsep.api.callbacks import parse_callback
-from airflow_provider_vocalsep.audit.index import RunIndex
-from airflow_provider_vocalsep.audit.refresh import Refresher
-from airflow_provider_vocalsep.audit.runs import Destination
 from airflow_provider_vocalsep.audit.schemas import load_schema
-from airflow_provider_vocalsep.audit.search import RunSearch
-from airflow_provider_vocalsep.callbacks.memory import BATCH_KEY, memory_key, remember
+from airflow_provider_vocalsep.callbacks.inbox import BATCH_KEY, inbox_key, record_delivery
 from airflow_provider_vocalsep.callbacks.token import verify
-from airflow_provider_vocalsep.cli import main
+from airflow_provider_vocalsep.cli.main import main
 from airflow_provider_vocalsep.client import pace
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
 from airflow_provider_vocalsep.landing.keys import parse_s3_uri
@@ -31,9 +27,13 @@ from airflow_provider_vocalsep.operators.vocal_separation import (
     VocalSeparationBatchOperator,
     VocalSeparationOperator,
 )
+from airflow_provider_vocalsep.runs.listing import Destination
 from airflow_provider_vocalsep.sandbox.server import running_sandbox
-from airflow_provider_vocalsep.ui.sources import Source
-from airflow_provider_vocalsep.ui.story import read_entry
+from airflow_provider_vocalsep.ui.destinations import Source
+from airflow_provider_vocalsep.ui.documents import read_entry
+from airflow_provider_vocalsep.ui.index import RunIndex
+from airflow_provider_vocalsep.ui.refresh import Refresher
+from airflow_provider_vocalsep.ui.search import RunSearch
 
 SECRET = "integration-secret-0123456789"
 
@@ -56,11 +56,11 @@ class Memory:
         return SimpleNamespace(get=lambda key: self.values.get((run_id, key)))
 
     def hear(self, claims, callback):
-        key = claims.run_id, BATCH_KEY if claims.batch else memory_key(claims.attempt_id)
+        key = claims.run_id, BATCH_KEY if claims.batch else inbox_key(claims.attempt_id)
         with self.lock:
             before = self.values.get(key)
             own = (before or {}).get(claims.attempt_id) if claims.batch else before
-            stored, _ = remember(own, callback, datetime.now(tz=timezone.utc))
+            stored, _ = record_delivery(own, callback, datetime.now(tz=timezone.utc))
             if stored is not None:
                 self.values[key] = {**(before or {}), claims.attempt_id: stored} if claims.batch else stored
 

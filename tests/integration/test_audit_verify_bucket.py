@@ -7,7 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from airflow_provider_vocalsep.cli import main
+from airflow_provider_vocalsep.cli.main import main
 from airflow_provider_vocalsep.landing.keys import parse_s3_uri
 
 

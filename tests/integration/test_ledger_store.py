@@ -20,7 +20,6 @@ from botocore.config import Config
 from airflow_provider_vocalsep.api.errors import Verdict
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.ledger import (
-    Asker,
     Attach,
     EntryState,
     Identity,
@@ -34,6 +33,7 @@ from airflow_provider_vocalsep.ledger import (
     Outcome,
     S3LedgerStore,
     Submit,
+    TaskInstanceRef,
 )
 from airflow_provider_vocalsep.ledger.ledger import utc_now
 
@@ -57,8 +57,8 @@ CONDITIONS = {"If-Match", "If-None-Match"}
 ENTRY = b'{"account": "a", "source": "s", "separation_type": "separate_vocal", "track_key": "k", "state": '
 
 
-def asker(run: str) -> Asker:
-    return Asker(dag_id="d", run_id=run, task_id="separate", map_index=3, try_number=1)
+def asker(run: str) -> TaskInstanceRef:
+    return TaskInstanceRef(dag_id="d", run_id=run, task_id="separate", map_index=3, try_number=1)
 
 
 def intent(run: str) -> Intent:
@@ -71,9 +71,9 @@ def work(ledger: Ledger, identity: Identity) -> list[Any]:
     told: list[Any] = [ledger.claim(identity, intent("run"), manifest_uri=MANIFEST)]
     for step in (
         lambda: None,
-        lambda: ledger.submitted(identity, "attempt-run", "T1"),
-        lambda: ledger.separated(identity, "T1", asker("run")),
-        lambda: ledger.landed(identity, MANIFEST, landing, asker("run")),
+        lambda: ledger.record_submitted(identity, "attempt-run", "T1"),
+        lambda: ledger.record_separated(identity, "T1", asker("run")),
+        lambda: ledger.record_landed(identity, MANIFEST, landing, asker("run")),
     ):
         step()
         told.append(ledger.claim(identity, intent("another"), manifest_uri=MANIFEST))
@@ -87,7 +87,7 @@ def ledger(s3: S3Client, bucket: str, prefix: str) -> Ledger:
 
 def stored(ledger: Ledger, body: bytes | None = None) -> bytes:
     """Return the object of ``ONE`` as it is, replaced by ``body`` first."""
-    client, place = ledger.store.client, ledger.where(ONE).removeprefix("s3://").split("/", 1)
+    client, place = ledger.store.client, ledger.uri_of(ONE).removeprefix("s3://").split("/", 1)
     where = dict(zip(("Bucket", "Key"), place, strict=True))
     if body is not None:
         client.put_object(Body=body, **where)
@@ -151,7 +151,7 @@ class TestManyAtOnce:
             ledgers = [Ledger(S3LedgerStore(seaweed.client(), store.bucket, store.prefix)) for _ in ledgers]
         if before:
             ledger.claim(ONE, intent("first"))
-            ledger.failed(ONE, "attempt-first", Outcome(at=utc_now(), verdict=Verdict.RETRY))
+            ledger.record_failed(ONE, "attempt-first", Outcome(at=utc_now(), verdict=Verdict.RETRY))
         decisions = at_once(16, lambda number: ledgers[number].claim(ONE, intent(f"run-{number}")))
         assert Counter(map(type, decisions)) == {Submit: 1, InDoubt: 15}
         entry = ledger.read(ONE)
@@ -166,7 +166,7 @@ class TestManyAtOnce:
 
         def write(number: int) -> None:
             for line in range(10):
-                ledger.note(ONE, "noted", by=asker(f"run-{number}"), message=f"{number}.{line}")
+                ledger.append_event(ONE, "noted", by=asker(f"run-{number}"), message=f"{number}.{line}")
 
         at_once(8, write)
         lines = [event.message for event in ledger.read(ONE).history[1:]]
@@ -213,19 +213,19 @@ class TestTwoRunsAtOnce:
         """What both do to an entry: whoever claims it submits, either of them takes it to its end."""
 
         def note(step: int) -> None:
-            ledger.note(identity, "noted", by=asker(run), message=f"{run} {step}")
+            ledger.append_event(identity, "noted", by=asker(run), message=f"{run} {step}")
 
         decision = ledger.claim(identity, intent(run), manifest_uri=MANIFEST)
         note(0)
         if isinstance(decision, Submit):
-            ledger.submitted(identity, decision.attempt_id, "T1")
+            ledger.record_submitted(identity, decision.attempt_id, "T1")
         while (known := ledger.read(identity)) is None or not known.current.vendor_task_id:
             time.sleep(0.001)
         note(1)
-        ledger.separated(identity, "T1", asker(run))
+        ledger.record_separated(identity, "T1", asker(run))
         note(2)
         landing = Landing(at=utc_now(), vendor_task_id="T1", stems=2, bytes=9)
-        ledger.landed(identity, f"{MANIFEST}/{run}", landing, asker(run))
+        ledger.record_landed(identity, f"{MANIFEST}/{run}", landing, asker(run))
         note(3)
 
 
@@ -245,7 +245,7 @@ class TestTheWholeWay:
     ) -> None:
         work(ledger, ONE)
         digest = hashlib.sha256(b'["sunoapi", "t/a", "separate_vocal", ""]').hexdigest()
-        assert ledger.where(ONE) == f"s3://{bucket}/{prefix}/{digest[:2]}/{digest}.json"
+        assert ledger.uri_of(ONE) == f"s3://{bucket}/{prefix}/{digest[:2]}/{digest}.json"
         content = json.loads(stored(ledger))
         assert (content["state"], content["source"], content["title"]) == ("landed", "t/a", "🎵 One")
         assert content["attempts"][0]["vendor_task_id"] == "T1"
@@ -285,7 +285,7 @@ class TestTheWholeWay:
         content["schema_version"] = 2
         where(content)["rating"] = {"stars": 5, "by": ["me"]}
         stored(ledger, json.dumps(content).encode())
-        ledger.note(ONE, "noted", by=asker("run"))
+        ledger.append_event(ONE, "noted", by=asker("run"))
         after = json.loads(stored(ledger))
         assert after["history"].pop()["event"] == "noted"
         assert after == content
@@ -308,9 +308,9 @@ class TestWhatCannotBeRead:
         stored(ledger, body)
         with pytest.raises(LedgerError) as e:
             ledger.claim(ONE, intent("run"))
-        assert ledger.where(ONE) in str(e.value)
+        assert ledger.uri_of(ONE) in str(e.value)
         with pytest.raises(LedgerError):
-            ledger.submitted(ONE, "attempt-run", "T1")
+            ledger.record_submitted(ONE, "attempt-run", "T1")
         assert stored(ledger) == body
 
     @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ class TestWhatCannotBeRead:
         begun = time.monotonic()
         with pytest.raises(LedgerError, match=cause) as e:
             Ledger(store).claim(ONE, intent("run"))
-        assert store.where(ONE) in str(e.value)
+        assert store.uri_of(ONE) in str(e.value)
         if not elsewhere:  # SeaweedFS makes a bucket that is written to
             with pytest.raises(LedgerError, match=cause):
                 store.write(ONE, ledger.read(TWO), None)

@@ -11,12 +11,12 @@ import time
 import pytest
 import requests
 
-from airflow_provider_vocalsep.audit.airflow_commands import NAMES
+from airflow_provider_vocalsep.cli.airflow_commands import NAMES
 from airflow_provider_vocalsep.demo.processes import wait_until
 from airflow_provider_vocalsep.plugin import WANTED_BY_TASKS
 from airflow_provider_vocalsep.sandbox.server import SandboxError, running_sandbox
 
-VOCALSEP = ("-c", "from airflow_provider_vocalsep.cli import main; main()")
+VOCALSEP = ("-c", "from airflow_provider_vocalsep.cli.main import main; main()")
 NOBODY = {"AWS_CONFIG_FILE": "/dev/null", "AWS_EC2_METADATA_DISABLED": "true", "HOME": "/nonexistent"}
 SECRETS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "us-east-1"}
 NOWHERE = ("--endpoint-url", "http://127.0.0.1:9")
@@ -37,7 +37,7 @@ def python(*arguments, **env):
 class TestVocalsep:
     def test_helps_without_airflow(self, command):
         code = (
-            "import sys; from airflow_provider_vocalsep.cli import main; "
+            "import sys; from airflow_provider_vocalsep.cli.main import main; "
             f"main([{command!r}, '--help'], standalone_mode=False); "
             "print([m for m in sys.modules if m.split('.')[0] in ('airflow', 'boto3', 'pydantic')])"
         )
@@ -82,7 +82,7 @@ class TestAirflow:
     def test_pays_next_to_nothing_for_our_commands(self):
         code = (
             "import sys; import airflow.cli.cli_config; "
-            "from airflow_provider_vocalsep.audit.airflow_commands import airflow_commands; "
+            "from airflow_provider_vocalsep.cli.airflow_commands import airflow_commands; "
             "before = set(sys.modules); airflow_commands(); "
             "print([m for m in set(sys.modules) - before if m.split('.')[0] in ('boto3', 'botocore', 'pydantic', 'rich')])"
         )

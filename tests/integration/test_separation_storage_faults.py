@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_vocalsep.api.errors import VocalSepError
-from airflow_provider_vocalsep.demo.fault_proxy import FaultProxy
 from airflow_provider_vocalsep.demo.ports import LOOPBACK
 from airflow_provider_vocalsep.landing.errors import StorageError
+from tests.bed.fault_proxy import FaultProxy
 
 SLOW_DOWN = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 BROKEN = "<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>"

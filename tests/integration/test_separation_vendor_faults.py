@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_vocalsep.jobs.separation import SeparationFailedError
-from airflow_provider_vocalsep.jobs.waiting import WaitGivenUpError
 from airflow_provider_vocalsep.landing.errors import LandingError
+from airflow_provider_vocalsep.separation.track_job import SeparationFailedError
+from airflow_provider_vocalsep.separation.waiting import WaitGivenUpError
 
 WAITING = "airflow_provider_vocalsep.operators.waiting"
 

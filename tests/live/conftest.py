@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_vocalsep.demo.airflow_settings import USER
 from airflow_provider_vocalsep.demo.airflow_stack import AirflowStack, running_airflow
-from airflow_provider_vocalsep.demo.report import Books
+from airflow_provider_vocalsep.demo.report import Totals
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
 
 if TYPE_CHECKING:
@@ -89,10 +89,10 @@ def outsider() -> str:
 
 
 @pytest.fixture
-def cost(sandbox: RunningSandbox) -> Callable[[], Books]:
+def cost(sandbox: RunningSandbox) -> Callable[[], Totals]:
     """What the vendor's books gained since the test began."""
-    before = Books.read(sandbox.books())
-    return lambda: Books.read(sandbox.books()) - before
+    before = Totals.read(sandbox.books())
+    return lambda: Totals.read(sandbox.books()) - before
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from playwright.sync_api import expect, sync_playwright
 
-from airflow_provider_vocalsep.ui.place import PAGE_PATH
+from airflow_provider_vocalsep.ui.mount import PAGE_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from airflow_provider_vocalsep.callbacks.memory import BATCH_KEY
+from airflow_provider_vocalsep.callbacks.inbox import BATCH_KEY
 from airflow_provider_vocalsep.callbacks.token import CallbackClaims, mint
 from airflow_provider_vocalsep.demo.airflow_api import AirflowApiError
 from airflow_provider_vocalsep.demo.processes import wait_until

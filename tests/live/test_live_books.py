@@ -9,10 +9,10 @@ import pytest
 import requests
 from click.testing import CliRunner
 
-from airflow_provider_vocalsep.cli import main
+from airflow_provider_vocalsep.cli.main import main
 from airflow_provider_vocalsep.demo.processes import wait_until
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
-from airflow_provider_vocalsep.ui.place import PAGE_PATH
+from airflow_provider_vocalsep.ui.mount import PAGE_PATH
 
 SECRET = "a-secret-of-the-live-tests-0123456789"
 

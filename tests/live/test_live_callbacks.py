@@ -13,7 +13,7 @@ import requests
 from click.testing import CliRunner
 
 from airflow_provider_vocalsep.callbacks.token import claims_of, mint
-from airflow_provider_vocalsep.cli import main
+from airflow_provider_vocalsep.cli.main import main
 from airflow_provider_vocalsep.demo.ports import free_port
 from airflow_provider_vocalsep.demo.processes import Service, wait_until
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection

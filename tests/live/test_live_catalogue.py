@@ -6,14 +6,14 @@ import hashlib
 
 import pytest
 
-from airflow_provider_vocalsep.demo.report import Books, catalogue_file, landed_manifests
+from airflow_provider_vocalsep.demo.report import Totals, catalogue_file, landed_manifests
 
 DAG_ID = "separate_catalogue"
 
 
 @pytest.fixture
 def books(sandbox):
-    return lambda: Books.read(sandbox.books())
+    return lambda: Totals.read(sandbox.books())
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from airflow_provider_vocalsep.demo.report import Books, landed_manifests
+from airflow_provider_vocalsep.demo.report import Totals, landed_manifests
 
 #: The vendor's answer, if there was one, is in the ledger.
 RECORDED = (
@@ -26,7 +26,7 @@ def song(sandbox):
 
 @pytest.fixture
 def charges(sandbox):
-    return lambda: Books.read(sandbox.books()).submits
+    return lambda: Totals.read(sandbox.books()).submits
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from airflow_provider_vocalsep.demo.processes import wait_until
 from airflow_provider_vocalsep.demo.report import catalogue_file
 from airflow_provider_vocalsep.plugin import VocalSepPlugin
 from airflow_provider_vocalsep.ui import app as page_app
-from airflow_provider_vocalsep.ui.place import PAGE_PATH
+from airflow_provider_vocalsep.ui.mount import PAGE_PATH
 
 DAG_ID = "separate_large_catalogue"
 

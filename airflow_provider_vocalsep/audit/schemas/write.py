@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_vocalsep.api.track import Track
-from airflow_provider_vocalsep.jobs.report import ReportHead, TrackRow
 from airflow_provider_vocalsep.landing import manifest
 from airflow_provider_vocalsep.ledger import entry
+from airflow_provider_vocalsep.runs.report import ReportHead, TrackRow
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

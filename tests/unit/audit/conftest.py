@@ -10,7 +10,7 @@ from audit_world import BUCKET, World
 from click.testing import CliRunner
 from moto import mock_aws
 
-from airflow_provider_vocalsep.cli import main
+from airflow_provider_vocalsep.cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,8 +7,9 @@ import json
 import pytest
 from audit_world import DESTINATION
 
-from airflow_provider_vocalsep.audit import airflow_commands, entries
-from airflow_provider_vocalsep.audit.airflow_commands import NAMES
+from airflow_provider_vocalsep.audit import entries
+from airflow_provider_vocalsep.cli import airflow_commands
+from airflow_provider_vocalsep.cli.airflow_commands import NAMES
 
 
 @pytest.fixture(params=NAMES)

@@ -13,10 +13,10 @@ from audit_world import BUCKET, BY_HAND, NIGHTLY, manifest_key
 
 from airflow_provider_vocalsep.audit.schemas import NAMES, load_schema
 from airflow_provider_vocalsep.audit.timeline import WORDS
-from airflow_provider_vocalsep.cli import COMMANDS
-from airflow_provider_vocalsep.jobs.report import BatchReport
+from airflow_provider_vocalsep.cli.main import COMMANDS
 from airflow_provider_vocalsep.landing.manifest import Manifest
 from airflow_provider_vocalsep.ledger import LedgerEntry
+from airflow_provider_vocalsep.runs.report import BatchReport
 
 PAGE = (Path(__file__).parents[3] / "docs" / "audit.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"<!-- example: (.*?) -->\n```json\n(.*?)\n```", PAGE, re.DOTALL))

@@ -10,7 +10,7 @@ from audit_world import BY_HAND, DESTINATION, NIGHTLY
 from airflow_provider_vocalsep.api.errors import Verdict
 from airflow_provider_vocalsep.catalogue.plan import Plan
 from airflow_provider_vocalsep.catalogue.sources import read_rows
-from airflow_provider_vocalsep.jobs.report import RowState
+from airflow_provider_vocalsep.runs.report import RowState
 
 SIGNED = "https://music.example/own.wav?X-Amz-Signature=abc"
 

@@ -11,9 +11,9 @@ from audit_world import BY_HAND
 from airflow_provider_vocalsep.api.errors import Verdict
 from airflow_provider_vocalsep.audit.schemas import NAMES, load_schema
 from airflow_provider_vocalsep.audit.schemas.write import MODELS, text_of
-from airflow_provider_vocalsep.jobs import report
 from airflow_provider_vocalsep.landing.manifest import Manifest
 from airflow_provider_vocalsep.ledger import entry
+from airflow_provider_vocalsep.runs import report
 
 
 @pytest.mark.parametrize("name", NAMES)

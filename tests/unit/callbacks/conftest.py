@@ -10,7 +10,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from airflow_provider_vocalsep.callbacks import accounts, receiver, resume
+from airflow_provider_vocalsep.callbacks import connection_cache, receiver, resume
 from airflow_provider_vocalsep.callbacks.token import CallbackClaims, mint
 
 SECRET = "unit-test-secret-0123456789"
@@ -22,14 +22,14 @@ def connection(monkeypatch):
     """Set the connection; the receiver forgets what it knew of it."""
 
     def connect(**extra):
-        accounts._kept.clear()
+        connection_cache._kept.clear()
         fields = {"callback_base_url": "https://airflow.example.com", "callback_secret": SECRET, **extra}
         value = {"conn_type": "vocalsep", "password": "key", "extra": fields}
         monkeypatch.setenv("AIRFLOW_CONN_VOCALSEP_DEFAULT", json.dumps(value))
 
     connect()
     yield connect
-    accounts._kept.clear()
+    connection_cache._kept.clear()
 
 
 @pytest.fixture

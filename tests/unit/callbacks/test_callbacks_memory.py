@@ -8,13 +8,13 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from airflow_provider_vocalsep.api.models import Callback
-from airflow_provider_vocalsep.callbacks.memory import (
+from airflow_provider_vocalsep.callbacks.inbox import (
     MAX_DELIVERIES,
     MAX_TASKS,
-    heard_by_attempt,
-    heard_callbacks,
-    memory_key,
-    remember,
+    callbacks_by_attempt,
+    inbox_key,
+    received_callbacks,
+    record_delivery,
 )
 
 AT = datetime(2026, 11, 23, tzinfo=timezone.utc)
@@ -22,8 +22,8 @@ DONE = Callback("t1", 200, "done")
 
 
 def test_a_callback_is_remembered_with_what_it_says():
-    value, new = remember(None, DONE, AT)
-    (heard,) = heard_callbacks(json.loads(json.dumps(value)))
+    value, new = record_delivery(None, DONE, AT)
+    (heard,) = received_callbacks(json.loads(json.dumps(value)))
 
     assert new
     assert (heard.vendor_task_id, heard.code, heard.message, heard.count) == ("t1", 200, "done", 1)
@@ -31,9 +31,9 @@ def test_a_callback_is_remembered_with_what_it_says():
 
 
 def test_a_duplicate_only_counts():
-    once, _ = remember(None, DONE, AT)
-    twice, new = remember(once, Callback("t1", 500, "something else"), AT + timedelta(seconds=9))
-    (heard,) = heard_callbacks(twice)
+    once, _ = record_delivery(None, DONE, AT)
+    twice, new = record_delivery(once, Callback("t1", 500, "something else"), AT + timedelta(seconds=9))
+    (heard,) = received_callbacks(twice)
 
     assert not new
     assert (heard.code, heard.message, heard.count) == (200, "done", 2)
@@ -43,27 +43,27 @@ def test_a_duplicate_only_counts():
 
 
 def test_a_second_vendor_task_of_one_attempt_stands_beside_the_first():
-    value, _ = remember(None, DONE, AT)
-    value, new = remember(value, Callback("t2", 200), AT)
+    value, _ = record_delivery(None, DONE, AT)
+    value, new = record_delivery(value, Callback("t2", 200), AT)
 
     assert new
-    assert [heard.vendor_task_id for heard in heard_callbacks(value)] == ["t1", "t2"]
+    assert [heard.vendor_task_id for heard in received_callbacks(value)] == ["t1", "t2"]
 
 
 def test_replays_do_not_fill_the_database():
     value = None
     for _ in range(MAX_DELIVERIES):
-        value, _ = remember(value, DONE, AT)
-    assert remember(value, DONE, AT) == (None, False)
+        value, _ = record_delivery(value, DONE, AT)
+    assert record_delivery(value, DONE, AT) == (None, False)
 
     for number in range(MAX_TASKS - 1):
-        value, _ = remember(value, Callback(f"other-{number}", 200), AT)
-    assert remember(value, Callback("one too many", 200), AT) == (None, False)
+        value, _ = record_delivery(value, Callback(f"other-{number}", 200), AT)
+    assert record_delivery(value, Callback("one too many", 200), AT) == (None, False)
 
 
 def test_a_message_is_shortened_and_cannot_forge_a_line():
-    value, _ = remember(None, Callback("t1", 500, "bad\nline\x1b[31m" + "x" * 9000), AT)
-    (heard,) = heard_callbacks(value)
+    value, _ = record_delivery(None, Callback("t1", 500, "bad\nline\x1b[31m" + "x" * 9000), AT)
+    (heard,) = received_callbacks(value)
 
     assert heard.message.startswith("bad line")
     assert heard.message.isprintable()
@@ -72,17 +72,17 @@ def test_a_message_is_shortened_and_cannot_forge_a_line():
 
 @pytest.mark.parametrize("value", [None, [], "x", {}, [{"something": "else"}], 3.0, [1]])
 def test_what_we_did_not_write_counts_as_nothing(value):
-    assert heard_callbacks(value) == []
+    assert received_callbacks(value) == []
 
 
 def test_keys_tell_attempts_apart():
-    assert memory_key("a") != memory_key("b")
-    assert memory_key("a").startswith("vocalsep-callback-")
+    assert inbox_key("a") != inbox_key("b")
+    assert inbox_key("a").startswith("vocalsep-callback-")
 
 
 def test_a_batch_keeps_what_it_heard_by_attempt():
-    value, _ = remember(None, DONE, AT)
-    heard = heard_by_attempt({"attempt-1": value, "attempt-2": "nonsense"})
+    value, _ = record_delivery(None, DONE, AT)
+    heard = callbacks_by_attempt({"attempt-1": value, "attempt-2": "nonsense"})
     assert [item.vendor_task_id for item in heard["attempt-1"]] == ["t1"]
     assert heard["attempt-2"] == []
-    assert heard_by_attempt(None) == heard_by_attempt([1]) == {}
+    assert callbacks_by_attempt(None) == callbacks_by_attempt([1]) == {}

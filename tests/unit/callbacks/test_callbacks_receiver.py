@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from sqlalchemy.exc import OperationalError
 
 from airflow_provider_vocalsep.api.signature import sign
-from airflow_provider_vocalsep.callbacks import accounts, receiver, resume
-from airflow_provider_vocalsep.callbacks.delivery import MAX_BODY
+from airflow_provider_vocalsep.callbacks import connection_cache, receiver, resume
 from airflow_provider_vocalsep.callbacks.token import mint
+from airflow_provider_vocalsep.callbacks.verification import MAX_BODY
 
 VENDOR_TASK = "3e63b4cc88d52611159371f6af5571e7"
 SECRET = "unit-test-secret-0123456789"
@@ -221,8 +221,10 @@ class TestTheDatabase:
 class TestTheConnection:
     def test_is_looked_at_once_for_many_deliveries(self, vendor, monkeypatch):
         looks = []
-        original = accounts._resolve
-        monkeypatch.setattr(accounts, "_resolve", lambda conn_id: looks.append(conn_id) or original(conn_id))
+        original = connection_cache._resolve
+        monkeypatch.setattr(
+            connection_cache, "_resolve", lambda conn_id: looks.append(conn_id) or original(conn_id)
+        )
         for _ in range(5):
             vendor()
 
@@ -241,8 +243,10 @@ class TestTheConnection:
 
     def test_is_looked_at_no_more_often_for_a_flood_of_forged_ones(self, vendor, monkeypatch):
         looks = []
-        original = accounts._resolve
-        monkeypatch.setattr(accounts, "_resolve", lambda conn_id: looks.append(conn_id) or original(conn_id))
+        original = connection_cache._resolve
+        monkeypatch.setattr(
+            connection_cache, "_resolve", lambda conn_id: looks.append(conn_id) or original(conn_id)
+        )
         now = time.monotonic()
         monkeypatch.setattr(time, "monotonic", lambda: now)
         assert {vendor(secret="a-secret-of-a-stranger").status_code for _ in range(20)} == {401}

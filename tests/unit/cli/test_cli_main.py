@@ -8,8 +8,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from airflow_provider_vocalsep import __version__, cli
-from airflow_provider_vocalsep.cli import LazyCommand, main
+from airflow_provider_vocalsep import __version__
+from airflow_provider_vocalsep.cli import main as cli
+from airflow_provider_vocalsep.cli.main import LazyCommand, main
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ class TestHelp:
 
     def test_imports_neither_airflow_nor_a_command(self):
         code = (
-            "import sys; from airflow_provider_vocalsep.cli import main; main(['--help'], standalone_mode=False); "
+            "import sys; from airflow_provider_vocalsep.cli.main import main; main(['--help'], standalone_mode=False); "
             "print([m for m in sys.modules if m.split('.')[0] in ('airflow', 'numpy', 'fastapi', 'boto3')])"
         )
         said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -8,7 +8,14 @@ from collections import deque
 import pytest
 
 from airflow_provider_vocalsep.api.errors import VendorError, Verdict
-from airflow_provider_vocalsep.client.pace import MAINTENANCE, Gate, Pace, parse_rate, read_gate, submit_gate
+from airflow_provider_vocalsep.client.pace import (
+    MAINTENANCE,
+    AdaptiveRate,
+    Gate,
+    parse_rate,
+    read_gate,
+    submit_gate,
+)
 
 
 class Window:
@@ -30,7 +37,7 @@ class Window:
 def share(processes: int, *, seconds: float = 900, warm_up: float = 100, threads: int = 4):
     """Simulate processes that always have something to submit: the used share of the window, and what each got."""
     chance = random.Random(processes)
-    paces = [Pace(20, 10, uniform=chance.uniform) for _ in range(processes)]
+    paces = [AdaptiveRate(20, 10, uniform=chance.uniform) for _ in range(processes)]
     window, accepted, refused = Window(20, 10), [0] * processes, 0
     events = [(chance.random() * 3, n, "turn", n // threads) for n in range(processes * threads)]
     heapq.heapify(events)
@@ -47,7 +54,7 @@ def share(processes: int, *, seconds: float = 900, warm_up: float = 100, threads
             paces[process].accepted()
             accepted[process] += now > warm_up
         else:
-            paces[process].turned_away(now)
+            paces[process].refused(now)
             refused += now > warm_up
         heapq.heappush(events, (now + 0.3, count, "turn", process))
     return sum(accepted) / (2 * (seconds - warm_up)), accepted, refused
@@ -67,9 +74,9 @@ class TestTheWindow:
         assert refused <= 2 * sum(accepted)
 
     def test_is_taken_back_when_the_others_are_gone(self):
-        pace = Pace(20, 10, uniform=lambda low, high: low)
+        pace = AdaptiveRate(20, 10, uniform=lambda low, high: low)
         for now in range(40):
-            pace.turned_away(now)
+            pace.refused(now)
         assert pace.spacing > 5
         for _ in range(100):
             pace.accepted()
@@ -86,7 +93,7 @@ class TestAGate:
         def sleep(seconds):
             clock[0] += seconds
 
-        return Gate(Pace(20, 10, uniform=lambda low, high: low), now=lambda: clock[0], sleep=sleep)
+        return Gate(AdaptiveRate(20, 10, uniform=lambda low, high: low), now=lambda: clock[0], sleep=sleep)
 
     def test_lets_through_evenly(self, gate, clock):
         times = []

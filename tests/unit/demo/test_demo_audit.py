@@ -11,14 +11,14 @@ from moto import mock_aws
 
 from airflow_provider_vocalsep.api.errors import Verdict
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
-from airflow_provider_vocalsep.demo.audit import audit
 from airflow_provider_vocalsep.landing.manifest import LandedStem, Manifest
 from airflow_provider_vocalsep.ledger import transitions
-from airflow_provider_vocalsep.ledger.entry import Asker, Identity, Landing, Outcome
+from airflow_provider_vocalsep.ledger.entry import Identity, Landing, Outcome, TaskInstanceRef
 from airflow_provider_vocalsep.ledger.transitions import Intent
+from tests.bed.invariants import audit
 
 NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
-ASKER = Asker(dag_id="d", run_id="r", task_id="t", try_number=1)
+ASKER = TaskInstanceRef(dag_id="d", run_id="r", task_id="t", try_number=1)
 
 
 def at(seconds):
@@ -174,14 +174,14 @@ class TestHistoryGaps:
     def test_a_history_out_of_order(self, world):
         source = world.plan()
         entry = world.claimed(source)
-        transitions.note(entry, "attached", at(-5), by=ASKER)
+        transitions.append_event(entry, "attached", at(-5), by=ASKER)
         world.write(entry)
         assert "not in order" in self.gaps(world)
 
     def test_a_callback_is_told_when_its_task_next_runs_with_the_time_at_which_it_came(self, world):
         source = world.plan()
         entry = world.claimed(source)
-        transitions.note(entry, "called_back", at(-5), by=ASKER)
+        transitions.append_event(entry, "called_back", at(-5), by=ASKER)
         world.write(entry)
         assert self.gaps(world) == ""
 

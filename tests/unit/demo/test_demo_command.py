@@ -6,7 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 import airflow_provider_vocalsep
-from airflow_provider_vocalsep.demo import command, run
+from airflow_provider_vocalsep.cli import demo as command
+from airflow_provider_vocalsep.demo import run
 from airflow_provider_vocalsep.demo.processes import ServiceError
 
 

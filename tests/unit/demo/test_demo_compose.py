@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from airflow_provider_vocalsep.demo.compose import ComposeError, load_compose
-from airflow_provider_vocalsep.demo.distributed import COMPOSE_FILES, PROJECT, SERVICES, new_secrets
+from tests.bed.compose import ComposeError, load_compose
+from tests.bed.distributed import COMPOSE_FILES, PROJECT, SERVICES, new_secrets
 
 COMPOSE, BED = COMPOSE_FILES
 TEXT = COMPOSE.read_text()

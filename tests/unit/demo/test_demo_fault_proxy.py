@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 import pytest
 import requests
 
-from airflow_provider_vocalsep.demo.fault_proxy import FaultProxy
+from tests.bed.fault_proxy import FaultProxy
 
 PATIENCE = 5
 

@@ -10,7 +10,7 @@ import pytest
 from moto import mock_aws
 
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
-from airflow_provider_vocalsep.demo.report import Books, build_report, catalogue_file, landed_manifests
+from airflow_provider_vocalsep.demo.report import Totals, build_report, catalogue_file, landed_manifests
 from airflow_provider_vocalsep.landing.manifest import LandedStem, Manifest
 
 SONGS = [
@@ -88,7 +88,7 @@ class TestReport:
             state="failed",
             tracks=["daisy", "lomond"],
             manifests=[manifest("removed-from-the-catalogue"), manifest("daisy")],
-            books=Books(submits=5, credits=50) - Books(submits=3, credits=30),
+            books=Totals(submits=5, credits=50) - Totals(submits=3, credits=30),
             seconds=61.234,
             bucket="stems",
         )

@@ -9,7 +9,7 @@ from airflow_provider_vocalsep.api.models import SeparationTask, StemLink
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType, TaskStatus
 from airflow_provider_vocalsep.landing.guard import DownloadGuard
-from airflow_provider_vocalsep.landing.keys import Place
+from airflow_provider_vocalsep.landing.keys import StemLocation
 from airflow_provider_vocalsep.landing.land import Lander
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ class World:
 
     def place(
         self, key: str = "song", separation_type: SeparationType = SeparationType.SEPARATE_VOCAL, **more: Any
-    ) -> Place:
-        return Place(self.destination, key, separation_type, **more)
+    ) -> StemLocation:
+        return StemLocation(self.destination, key, separation_type, **more)
 
     def pair(self, vocals: bytes, instrumental: bytes, **how: Any) -> SeparationTask:
         return task_of(
@@ -48,7 +48,7 @@ class World:
     def land(
         self,
         task: SeparationTask,
-        place: Place | None = None,
+        place: StemLocation | None = None,
         *,
         refresh: Callable[[], SeparationTask] | None = None,
         upload_args: dict[str, Any] | None = None,

@@ -25,7 +25,7 @@ from airflow_provider_vocalsep.landing.errors import (
     LandingRefusedError,
 )
 from airflow_provider_vocalsep.landing.guard import DownloadGuard
-from airflow_provider_vocalsep.landing.keys import Place
+from airflow_provider_vocalsep.landing.keys import StemLocation
 from airflow_provider_vocalsep.landing.land import check_destination, read_manifest, verify_landed
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class TestALanding:
     def test_takes_any_name_of_a_track(self, world: World, key: str) -> None:
         place = world.place(key)
         if not key.strip():
-            place = Place(world.destination, "~", SeparationType.SEPARATE_VOCAL)
+            place = StemLocation(world.destination, "~", SeparationType.SEPARATE_VOCAL)
         manifest = world.land(world.pair(VOCALS, INSTRUMENTAL), place)
         assert world.read(manifest.stems[0].uri) == VOCALS
         assert all(".." not in found and not found.startswith("_") for found in world.keys())
@@ -312,7 +312,7 @@ class TestAStemThatFails:
         def broken(*args: Any) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr("airflow_provider_vocalsep.landing.stem.inspect_audio", broken)
+        monkeypatch.setattr("airflow_provider_vocalsep.landing.stem_lander.inspect_audio", broken)
         with pytest.raises(ZeroDivisionError):
             world.land(world.pair(VOCALS, INSTRUMENTAL))
 
@@ -409,7 +409,7 @@ class TestADestination:
         assert world.unfinished_uploads() == []
 
     def test_without_a_bucket_is_named_with_the_remedy(self, world: World) -> None:
-        place = Place("s3://nobodys-bucket/out", "song", SeparationType.SEPARATE_VOCAL)
+        place = StemLocation("s3://nobodys-bucket/out", "song", SeparationType.SEPARATE_VOCAL)
         with pytest.raises(DestinationError, match="no bucket 'nobodys-bucket'. Create it"):
             check_destination(world.s3, place)
         with pytest.raises(DestinationError, match="nobodys-bucket"):

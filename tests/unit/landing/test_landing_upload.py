@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 
-from airflow_provider_vocalsep.landing.upload import Part, _as_file
+from airflow_provider_vocalsep.landing.upload import PartBuffer, _as_file
 
 
 def filled(permits, content):
-    part = Part(permits)
+    part = PartBuffer(permits)
 
     def read_into(room, _):
         room[: len(content)] = content

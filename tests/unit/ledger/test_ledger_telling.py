@@ -10,7 +10,6 @@ import pytest
 from airflow_provider_vocalsep.api.errors import Verdict
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.ledger import (
-    Asker,
     Identity,
     Intent,
     Ledger,
@@ -18,10 +17,11 @@ from airflow_provider_vocalsep.ledger import (
     LedgerError,
     MemoryLedgerStore,
     Outcome,
+    TaskInstanceRef,
 )
 
 ONE = Identity("sunoapi", "t/a", SeparationType.SPLIT_STEM)
-ME = Asker(dag_id="d", run_id="r1", task_id="separate", try_number=1)
+ME = TaskInstanceRef(dag_id="d", run_id="r1", task_id="separate", try_number=1)
 START = datetime(2026, 11, 23, tzinfo=timezone.utc)
 
 
@@ -72,8 +72,8 @@ def claim(ledger, attempt_id="a1", asker=ME):
 
 def test_each_line_is_told_once_with_the_entry_that_is_in_the_store(ledger):
     claim(ledger)
-    ledger.submitted(ONE, "a1", "T1")
-    ledger.submitted(ONE, "a1", "T1")
+    ledger.record_submitted(ONE, "a1", "T1")
+    ledger.record_submitted(ONE, "a1", "T1")
     assert told(ledger) == ["claimed", "submitted"]
     assert ledger.told[-1][1] == ledger.read(ONE).to_json()
 
@@ -81,7 +81,7 @@ def test_each_line_is_told_once_with_the_entry_that_is_in_the_store(ledger):
 def test_what_only_counts_up_is_told_each_time(ledger):
     claim(ledger)
     for _ in range(3):
-        ledger.note(ONE, "skipped", by=ME)
+        ledger.append_event(ONE, "skipped", by=ME)
     assert [event.event for event in ledger.read(ONE).history] == ["claimed", "skipped"]
     assert told(ledger) == ["claimed", "skipped", "skipped", "skipped"]
 
@@ -89,8 +89,8 @@ def test_what_only_counts_up_is_told_each_time(ledger):
 def test_a_lost_swap_tells_nothing_and_the_one_that_counts_is_told(ledger, store):
     claim(ledger)
     other = Ledger(store, now=ledger.now)
-    store.first = lambda: other.note(ONE, "wait_ended", by=ME)
-    ledger.submitted(ONE, "a1", "T1")
+    store.first = lambda: other.append_event(ONE, "wait_ended", by=ME)
+    ledger.record_submitted(ONE, "a1", "T1")
     assert told(ledger) == ["claimed", "submitted"]
     assert [event.event for event in ledger.read(ONE).history] == ["claimed", "wait_ended", "submitted"]
 
@@ -98,7 +98,7 @@ def test_a_lost_swap_tells_nothing_and_the_one_that_counts_is_told(ledger, store
 def test_a_write_whose_answer_was_lost_is_told_once(ledger, store):
     claim(ledger)
     store.lose_answers = 1
-    ledger.submitted(ONE, "a1", "T1")
+    ledger.record_submitted(ONE, "a1", "T1")
     assert told(ledger) == ["claimed", "submitted"]
 
 
@@ -118,6 +118,6 @@ def test_a_store_that_does_not_take_it_is_told_nothing(ledger, store):
 
 def test_a_failure_tells_its_line(ledger):
     claim(ledger)
-    ledger.submitted(ONE, "a1", "T1")
-    ledger.task_failed(ONE, "T1", Outcome(at=START, verdict=Verdict.RETRY))
+    ledger.record_submitted(ONE, "a1", "T1")
+    ledger.record_task_failed(ONE, "T1", Outcome(at=START, verdict=Verdict.RETRY))
     assert told(ledger)[-1] == "failed"

@@ -9,7 +9,6 @@ from airflow_provider_vocalsep.api.errors import Verdict
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.ledger import (
-    Asker,
     Attach,
     ClaimLostError,
     EntryState,
@@ -24,12 +23,13 @@ from airflow_provider_vocalsep.ledger import (
     MemoryLedgerStore,
     Outcome,
     Submit,
+    TaskInstanceRef,
 )
 from airflow_provider_vocalsep.ledger.transitions import IN_FLIGHT
 
 IDENTITY = Identity("sunoapi", "t/a", SeparationType.SEPARATE_VOCAL)
 MANIFEST = "s3://stems/one/separate_vocal/manifest.json"
-ME = Asker(dag_id="d", run_id="r1", task_id="separate", map_index=3, try_number=1)
+ME = TaskInstanceRef(dag_id="d", run_id="r1", task_id="separate", map_index=3, try_number=1)
 ME_AGAIN = ME.model_copy(update={"try_number": 2})
 OTHER_RUN = ME.model_copy(update={"run_id": "r2"})
 
@@ -52,7 +52,7 @@ def ledger(clock):
     return Ledger(MemoryLedgerStore(), now=clock)
 
 
-def intent(attempt_id: str, asker: Asker = ME, fingerprint: str = "") -> Intent:
+def intent(attempt_id: str, asker: TaskInstanceRef = ME, fingerprint: str = "") -> Intent:
     return Intent(
         attempt_id=attempt_id, asked_by=asker, track_key="one", fingerprint=fingerprint, title="One"
     )
@@ -89,7 +89,7 @@ class TestClaim:
     @pytest.mark.parametrize("asker", [ME_AGAIN, OTHER_RUN], ids=["a retry", "a second run"])
     def test_of_a_submitted_one_attaches(self, ledger, clock, asker):
         ledger.claim(IDENTITY, intent("a1"))
-        ledger.submitted(IDENTITY, "a1", "T1")
+        ledger.record_submitted(IDENTITY, "a1", "T1")
         assert ledger.claim(IDENTITY, intent("a2", asker)) == Attach("T1", clock.now, "a1")
         assert len(ledger.read(IDENTITY).attempts) == 1
 
@@ -121,13 +121,13 @@ class TestClaim:
 
     def test_of_audio_that_has_changed_is_a_new_purchase(self, ledger):
         ledger.claim(IDENTITY, intent("a1", fingerprint="etag-1"))
-        ledger.submitted(IDENTITY, "a1", "T1")
+        ledger.record_submitted(IDENTITY, "a1", "T1")
         assert ledger.claim(IDENTITY, intent("a2", fingerprint="etag-2")) == Submit("a2")
         assert "changed" in ledger.read(IDENTITY).history[-1].message
 
     def test_of_a_failed_one_may_submit_anew_and_keeps_the_first_attempt(self, ledger):
         ledger.claim(IDENTITY, intent("a1"))
-        ledger.failed(IDENTITY, "a1", outcome(Verdict.FATAL), event="submit_refused")
+        ledger.record_failed(IDENTITY, "a1", outcome(Verdict.FATAL), event="submit_refused")
         assert ledger.read(IDENTITY).state is EntryState.FAILED
         assert ledger.claim(IDENTITY, intent("a2")) == Submit("a2")
         assert [a.attempt_id for a in ledger.read(IDENTITY).attempts] == ["a1", "a2"]
@@ -161,7 +161,7 @@ class TestTakeOver:
     def test_is_refused_when_the_answer_came_meanwhile(self, ledger):
         ledger.claim(IDENTITY, intent("a1"))
         doubt = ledger.claim(IDENTITY, intent("a2", ME_AGAIN))
-        ledger.submitted(IDENTITY, "a1", "T1")
+        ledger.record_submitted(IDENTITY, "a1", "T1")
         with pytest.raises(ClaimLostError):
             ledger.take_over(IDENTITY, doubt.attempt, intent("a2", ME_AGAIN))
 
@@ -169,8 +169,8 @@ class TestTakeOver:
         ledger.claim(IDENTITY, intent("a1"))
         doubt = ledger.claim(IDENTITY, intent("a2", ME_AGAIN))
         ledger.take_over(IDENTITY, doubt.attempt, intent("a2", ME_AGAIN))
-        ledger.submitted(IDENTITY, "a2", "T2")
-        ledger.submitted(IDENTITY, "a1", "T1")
+        ledger.record_submitted(IDENTITY, "a2", "T2")
+        ledger.record_submitted(IDENTITY, "a1", "T1")
         entry = ledger.read(IDENTITY)
         assert [a.vendor_task_id for a in entry.attempts] == ["T1", "T2"]
         assert entry.current.vendor_task_id == "T2"
@@ -179,20 +179,20 @@ class TestTakeOver:
 class TestLateRecordsNeverUndo:
     def test_a_failure_of_an_older_task_leaves_a_landed_entry_landed(self, ledger):
         landed(ledger)
-        ledger.task_failed(IDENTITY, "T1", outcome(Verdict.RETRY))
+        ledger.record_task_failed(IDENTITY, "T1", outcome(Verdict.RETRY))
         assert ledger.read(IDENTITY).state is EntryState.LANDED
 
     def test_separated_after_landed_changes_nothing(self, ledger):
         landed(ledger)
         before = ledger.read(IDENTITY)
-        ledger.separated(IDENTITY, "T1", ME)
+        ledger.record_separated(IDENTITY, "T1", ME)
         assert ledger.read(IDENTITY) == before
 
     def test_the_same_failure_told_by_two_runs_is_one_event(self, ledger):
         ledger.claim(IDENTITY, intent("a1"))
-        ledger.submitted(IDENTITY, "a1", "T1")
-        ledger.task_failed(IDENTITY, "T1", outcome(Verdict.RETRY))
-        ledger.task_failed(IDENTITY, "T1", outcome(Verdict.RETRY))
+        ledger.record_submitted(IDENTITY, "a1", "T1")
+        ledger.record_task_failed(IDENTITY, "T1", outcome(Verdict.RETRY))
+        ledger.record_task_failed(IDENTITY, "T1", outcome(Verdict.RETRY))
         assert events(ledger) == ["claimed", "submitted", "failed"]
 
 
@@ -205,7 +205,7 @@ class TestHistory:
         landed(ledger)
         for night in range(365):
             clock.now += timedelta(days=1)
-            ledger.note(IDENTITY, "skipped", by=ME.model_copy(update={"run_id": f"night-{night}"}))
+            ledger.append_event(IDENTITY, "skipped", by=ME.model_copy(update={"run_id": f"night-{night}"}))
         last = ledger.read(IDENTITY).history[-1]
         assert (last.event, last.count, last.by.run_id) == ("skipped", 365, "night-364")
         assert last.last_at - last.at == timedelta(days=364)
@@ -216,7 +216,7 @@ class TestHistory:
         entry, version = ledger.store.read(IDENTITY)
         entry.listened_to = 7
         ledger.store.write(IDENTITY, entry, version)
-        ledger.submitted(IDENTITY, "a1", "T1")
+        ledger.record_submitted(IDENTITY, "a1", "T1")
         assert ledger.read(IDENTITY).listened_to == 7
 
 
@@ -225,9 +225,9 @@ class TestFailedSubmissions:
         self, ledger, number: int, verdict: Verdict = Verdict.RETRY, *, final: bool = False, asker=ME
     ):
         ledger.claim(IDENTITY, intent(f"a{number}", asker))
-        ledger.submitted(IDENTITY, f"a{number}", f"T{number}")
-        count = ledger.failed_submissions(IDENTITY, asker, f"T{number}")
-        ledger.task_failed(IDENTITY, f"T{number}", outcome(verdict, final=final))
+        ledger.record_submitted(IDENTITY, f"a{number}", f"T{number}")
+        count = ledger.count_failed_submissions(IDENTITY, asker, f"T{number}")
+        ledger.record_task_failed(IDENTITY, f"T{number}", outcome(verdict, final=final))
         return count
 
     def test_counts_what_was_paid_for_in_a_row(self, ledger):
@@ -285,22 +285,22 @@ class TestIdentity:
 
 def test_an_entry_that_vanishes_under_way_is_an_error_and_not_a_new_claim(ledger):
     with pytest.raises(LedgerError, match="gone while it is under way"):
-        ledger.submitted(IDENTITY, "a1", "T1")
+        ledger.record_submitted(IDENTITY, "a1", "T1")
 
 
 def landed(ledger: Ledger) -> None:
     ledger.claim(IDENTITY, intent("a1"))
-    ledger.submitted(IDENTITY, "a1", "T1")
-    ledger.separated(IDENTITY, "T1", ME)
+    ledger.record_submitted(IDENTITY, "a1", "T1")
+    ledger.record_separated(IDENTITY, "T1", ME)
     landing = Landing(at=ledger.now(), vendor_task_id="T1", stems=2, bytes=10)
-    ledger.landed(IDENTITY, MANIFEST, landing, ME)
+    ledger.record_landed(IDENTITY, MANIFEST, landing, ME)
 
 
 class TestACallback:
     def call_back(self, ledger, attempt_id: str = "a1", count: int = 1, task: str = "T1") -> None:
         line = Event(at=datetime(2026, 11, 23, tzinfo=timezone.utc), event="called_back", by=ME, attempt_id=attempt_id,
                      vendor_task_id=task, code=200, count=count)  # fmt: skip
-        ledger.called_back(IDENTITY, lambda one: [line] if one == attempt_id else [])
+        ledger.record_callbacks(IDENTITY, lambda one: [line] if one == attempt_id else [])
 
     def claim(self, ledger, attempt_id: str = "a1") -> None:
         ledger.claim(IDENTITY, replace(intent(attempt_id), calls_back=True))
@@ -321,8 +321,8 @@ class TestACallback:
 
     def test_about_an_earlier_attempt_is_kept_when_the_next_is_under_way(self, ledger):
         self.claim(ledger)
-        ledger.submitted(IDENTITY, "a1", "T1")
-        ledger.task_failed(IDENTITY, "T1", Outcome(at=ledger.now(), verdict=Verdict.RETRY))
+        ledger.record_submitted(IDENTITY, "a1", "T1")
+        ledger.record_task_failed(IDENTITY, "T1", Outcome(at=ledger.now(), verdict=Verdict.RETRY))
         self.claim(ledger, "a2")
         self.call_back(ledger)
         entry = ledger.read(IDENTITY)

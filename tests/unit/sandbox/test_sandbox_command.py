@@ -8,7 +8,7 @@ from dataclasses import fields
 import pytest
 from click.testing import CliRunner
 
-from airflow_provider_vocalsep.sandbox.command import sandbox
+from airflow_provider_vocalsep.cli.sandbox import sandbox
 from airflow_provider_vocalsep.sandbox.options import SandboxOptions, default_cache_dir
 
 

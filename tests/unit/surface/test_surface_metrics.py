@@ -11,14 +11,12 @@ import httpx
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
-from airflow_provider_vocalsep import metrics
 from airflow_provider_vocalsep.api.errors import Verdict
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.callbacks import receiver
 from airflow_provider_vocalsep.callbacks.resume import Effect
 from airflow_provider_vocalsep.demo.processes import wait_until
 from airflow_provider_vocalsep.ledger import (
-    Asker,
     File,
     Identity,
     Intent,
@@ -26,11 +24,13 @@ from airflow_provider_vocalsep.ledger import (
     Ledger,
     MemoryLedgerStore,
     Outcome,
+    TaskInstanceRef,
 )
+from airflow_provider_vocalsep.observability import metrics
 from airflow_provider_vocalsep.operators.reporting import Reporting
 
 ONE = Identity("label", "t/a", SeparationType.SPLIT_STEM)
-ME = Asker(dag_id="d", run_id="r1", task_id="g.separate", map_index=3, try_number=1)
+ME = TaskInstanceRef(dag_id="d", run_id="r1", task_id="g.separate", map_index=3, try_number=1)
 START = datetime(2026, 11, 23, tzinfo=timezone.utc)
 TAGS = {"dag_id": "d", "task_id": "g.separate", "separation_type": "split_stem", "account": "label"}
 FILES = (
@@ -44,23 +44,23 @@ class Story:
 
     def __init__(self):
         self.now = START
-        self.ledger = Ledger(MemoryLedgerStore(), now=lambda: self.now, on_event=metrics.history_line)
+        self.ledger = Ledger(MemoryLedgerStore(), now=lambda: self.now, on_event=metrics.count_event)
 
     def submit(self, number=1, asker=ME):
         self.ledger.claim(ONE, Intent(attempt_id=f"a{number}", asked_by=asker, track_key="one"))
-        self.ledger.submitted(ONE, f"a{number}", f"T{number}")
+        self.ledger.record_submitted(ONE, f"a{number}", f"T{number}")
 
     def separated(self, after=0.0):
         self.now += timedelta(seconds=after)
-        self.ledger.separated(ONE, "T1", ME)
+        self.ledger.record_separated(ONE, "T1", ME)
 
     def landed(self, after=0.0):
         self.now += timedelta(seconds=after)
         landing = Landing(at=self.now, vendor_task_id="T1", stems=2, bytes=1000)
-        self.ledger.landed(ONE, "s3://x/manifest.json", landing, ME, FILES)
+        self.ledger.record_landed(ONE, "s3://x/manifest.json", landing, ME, FILES)
 
     def failed(self, verdict, *, final=False):
-        self.ledger.task_failed(ONE, "T1", Outcome(at=self.now, verdict=verdict, final=final))
+        self.ledger.record_task_failed(ONE, "T1", Outcome(at=self.now, verdict=verdict, final=final))
 
 
 @pytest.fixture
@@ -93,12 +93,12 @@ def test_a_track_is_counted_from_submit_to_landing(story, statsd):
 def test_refused_and_lost_submits_and_given_back_credits_are_told_apart(story, statsd):
     story.ledger.claim(ONE, Intent(attempt_id="a1", asked_by=ME, track_key="one"))
     story.ledger.renew(ONE, "a1", code=430)
-    story.ledger.doubtful(ONE, "a1", "no answer")
-    story.ledger.submitted(ONE, "a1", "T1", event="adopted")
+    story.ledger.record_submit_lost(ONE, "a1", "no answer")
+    story.ledger.record_submitted(ONE, "a1", "T1", event="adopted")
     story.failed(Verdict.REFUNDED)
     story.failed(Verdict.REFUNDED, final=True)
     story.ledger.claim(ONE, Intent(attempt_id="a2", asked_by=ME, track_key="one"))
-    story.ledger.failed(ONE, "a2", Outcome(at=START, verdict=Verdict.FATAL), event="submit_refused")
+    story.ledger.record_failed(ONE, "a2", Outcome(at=START, verdict=Verdict.FATAL), event="submit_refused")
 
     wait_until(lambda: len(statsd.ours()) >= 8, timeout=5, what="metrics")
     assert statsd.sums() == {
@@ -119,7 +119,7 @@ def test_another_run_attaches_or_skips_and_pays_nothing(story, statsd):
     for _ in range(2):
         story.ledger.claim(ONE, Intent(attempt_id="b", asked_by=other, track_key="one"))
     for _ in range(3):
-        story.ledger.note(ONE, "skipped", by=other)
+        story.ledger.append_event(ONE, "skipped", by=other)
 
     wait_until(lambda: len(statsd.ours()) >= 7, timeout=5, what="metrics")
     assert statsd.sums() == {"submitted": 1, "credits": 50, "attached": 2, "skipped": 3}

@@ -18,7 +18,7 @@ from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
 from airflow_provider_vocalsep.triggers.batch import BatchTrigger
 from airflow_provider_vocalsep.triggers.events import InvalidEventError, validate_event
 from airflow_provider_vocalsep.triggers.lost_submit import LostSubmitTrigger
-from airflow_provider_vocalsep.triggers.rest import rest_after_parking, rest_since
+from airflow_provider_vocalsep.triggers.resume_delay import resume_delay, wait_for_resume_delay
 from airflow_provider_vocalsep.triggers.vocal_separation import VocalSeparationTrigger
 
 ALL = {
@@ -131,9 +131,9 @@ class TestItsRest:
     """A scheduler fails a task that is resumed before its worker has reported that it was parked."""
 
     def test_is_as_long_as_a_supervisor_may_be_late_and_a_second(self, monkeypatch):
-        assert rest_after_parking() == 6
+        assert resume_delay() == 6
         monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "1")
-        assert rest_after_parking() == 2
+        assert resume_delay() == 2
 
     @pytest.mark.parametrize("kind", ["one task", "batch", "lost submit"])
     def test_delays_the_event_and_not_the_first_read(self, kind, vendor, vendor_task, monkeypatch):
@@ -157,9 +157,11 @@ class TestItsRest:
         async def sleep(seconds):
             slept.append(seconds)
 
-        monkeypatch.setattr("airflow_provider_vocalsep.triggers.rest.asyncio", SimpleNamespace(sleep=sleep))
-        asyncio.run(rest_since(time.monotonic() - 7))
-        asyncio.run(rest_since(time.monotonic() - 2))
+        monkeypatch.setattr(
+            "airflow_provider_vocalsep.triggers.resume_delay.asyncio", SimpleNamespace(sleep=sleep)
+        )
+        asyncio.run(wait_for_resume_delay(time.monotonic() - 7))
+        asyncio.run(wait_for_resume_delay(time.monotonic() - 2))
 
         assert slept == [0, pytest.approx(4, abs=0.5)]
 

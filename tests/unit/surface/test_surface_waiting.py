@@ -7,9 +7,9 @@ from datetime import datetime, timedelta, timezone
 import pytest
 import time_machine
 
-from airflow_provider_vocalsep.jobs.polling import DEFAULT_POLL_INTERVAL, SAFETY_POLL_INTERVAL
-from airflow_provider_vocalsep.jobs.submitting import Secured
 from airflow_provider_vocalsep.operators.waiting import Wait
+from airflow_provider_vocalsep.separation.polling import DEFAULT_POLL_INTERVAL, SAFETY_POLL_INTERVAL
+from airflow_provider_vocalsep.separation.submitting import Submission
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 
@@ -22,7 +22,7 @@ def clock():
 
 def plan(*, ago: float = 0, poll_interval=None, deferrable=True, timeout=3600, **secured) -> Wait:
     return Wait.plan(
-        Secured("T1", NOW - timedelta(seconds=ago), **secured),
+        Submission("T1", NOW - timedelta(seconds=ago), **secured),
         timeout=timeout,
         poll_interval=poll_interval,
         deferrable=deferrable,

@@ -14,11 +14,11 @@ from moto import mock_aws
 from moto.s3.models import s3_backends
 from ui_world import BUCKET, Bucket
 
-from airflow_provider_vocalsep.audit.index import RunIndex
-from airflow_provider_vocalsep.audit.runs import Destination
+from airflow_provider_vocalsep.runs.listing import Destination
 from airflow_provider_vocalsep.ui import app as page
-from airflow_provider_vocalsep.ui.desk import Desk, the_desk
-from airflow_provider_vocalsep.ui.sources import Source
+from airflow_provider_vocalsep.ui.destinations import Source
+from airflow_provider_vocalsep.ui.index import RunIndex
+from airflow_provider_vocalsep.ui.run_index import RunIndexService, run_index_service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,24 +89,24 @@ def index(tmp_path: Path) -> RunIndex:
 
 
 @pytest.fixture
-def desk(index: RunIndex, bucket: Bucket, client: Any, monkeypatch: pytest.MonkeyPatch) -> Desk:
+def desk(index: RunIndex, bucket: Bucket, client: Any, monkeypatch: pytest.MonkeyPatch) -> RunIndexService:
     """A desk with one destination, whose looks are over before it goes on."""
-    desk = Desk(index)
+    desk = RunIndexService(index)
     ledgers = frozenset({Destination(BUCKET, "music/_vocalsep/ledger")})
     desk.found = [Source(bucket.destination, "aws_default", ledgers)]  # type: ignore[attr-defined]
     monkeypatch.setattr(desk, "_find", lambda: desk.found)  # type: ignore[attr-defined]
     monkeypatch.setattr(desk, "client", lambda source: client)
-    monkeypatch.setattr("airflow_provider_vocalsep.ui.desk._FIRST_WAIT", 10)
-    monkeypatch.setattr("airflow_provider_vocalsep.ui.desk._WAIT", 10)
-    monkeypatch.setattr("airflow_provider_vocalsep.ui.desk.EVERY", 0)
-    monkeypatch.setattr("airflow_provider_vocalsep.ui.desk._REST", 0)
+    monkeypatch.setattr("airflow_provider_vocalsep.ui.run_index._FIRST_WAIT", 10)
+    monkeypatch.setattr("airflow_provider_vocalsep.ui.run_index._WAIT", 10)
+    monkeypatch.setattr("airflow_provider_vocalsep.ui.run_index.EVERY", 0)
+    monkeypatch.setattr("airflow_provider_vocalsep.ui.run_index._REST", 0)
     return desk
 
 
 @pytest.fixture
-def ask(auth: PickyAuthManager, desk: Desk) -> Iterator[Any]:
+def ask(auth: PickyAuthManager, desk: RunIndexService) -> Iterator[Any]:
     """Ask a route as a user; `None` is nobody."""
-    page.app.dependency_overrides[the_desk] = lambda: desk
+    page.app.dependency_overrides[run_index_service] = lambda: desk
 
     def ask(
         path: str, user: str | None = "viewer", *, headers: Any = None, method: str = "GET", **query: Any

@@ -8,11 +8,11 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from ui_world import asker
 
-from airflow_provider_vocalsep.audit.index import RunIndex
-from airflow_provider_vocalsep.audit.refresh import Refresher, only_one
-from airflow_provider_vocalsep.audit.runs import RunFile, RunReport
-from airflow_provider_vocalsep.audit.search import RunSearch
-from airflow_provider_vocalsep.jobs.report import ReportError, TrackRow
+from airflow_provider_vocalsep.runs.listing import RunFile, RunReport
+from airflow_provider_vocalsep.runs.report import ReportError, TrackRow
+from airflow_provider_vocalsep.ui.index import RunIndex
+from airflow_provider_vocalsep.ui.refresh import Refresher, only_one
+from airflow_provider_vocalsep.ui.search import RunSearch
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 from fastapi.routing import APIRoute
 from ui_world import AUDIO, BUCKET, HOSTILE, asker
 
-from airflow_provider_vocalsep.jobs.report import RowState, TrackRow
+from airflow_provider_vocalsep.runs.report import RowState, TrackRow
 from airflow_provider_vocalsep.ui import app as page
-from airflow_provider_vocalsep.ui.sources import Source
+from airflow_provider_vocalsep.ui.destinations import Source
 
 ROUTES = [(method, route.path) for route in page.app.routes for method in sorted(route.methods)]  # type: ignore[attr-defined]
 
@@ -175,7 +175,7 @@ class TestRuns:
         assert (answer["runs"], answer["destinations"]) == ([], 0)
 
     def test_a_bucket_that_takes_its_time_is_not_said_to_be_empty(self, ask, song, desk, monkeypatch):
-        monkeypatch.setattr("airflow_provider_vocalsep.ui.desk._FIRST_WAIT", 0)
+        monkeypatch.setattr("airflow_provider_vocalsep.ui.run_index._FIRST_WAIT", 0)
         over, listing = threading.Event(), desk.client
         monkeypatch.setattr(desk, "client", lambda source: over.wait(10) and listing(source))
         first = ask("/api/runs").json()

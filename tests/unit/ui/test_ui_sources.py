@@ -7,9 +7,9 @@ from contextlib import closing
 import pytest
 from sqlalchemy.orm import Session
 
-from airflow_provider_vocalsep.audit.runs import Destination
 from airflow_provider_vocalsep.get_provider_info import get_provider_info
-from airflow_provider_vocalsep.ui.sources import find_sources
+from airflow_provider_vocalsep.runs.listing import Destination
+from airflow_provider_vocalsep.ui.destinations import find_sources
 
 
 @pytest.fixture

@@ -7,18 +7,18 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
-from airflow_provider_vocalsep.audit.runs import Destination, folder_of
-from airflow_provider_vocalsep.jobs.report import BatchReport, RowState, TrackRow
-from airflow_provider_vocalsep.landing.keys import Place, safe_key
+from airflow_provider_vocalsep.landing.keys import StemLocation, safe_key
 from airflow_provider_vocalsep.landing.manifest import LandedStem, Manifest
 from airflow_provider_vocalsep.ledger import (
-    Asker,
     Identity,
     Intent,
     Landing,
     Ledger,
     S3LedgerStore,
+    TaskInstanceRef,
 )
+from airflow_provider_vocalsep.runs.listing import Destination, folder_of
+from airflow_provider_vocalsep.runs.report import BatchReport, RowState, TrackRow
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -56,28 +56,30 @@ class Bucket:
     def put(self, key: str, body: bytes, **more: Any) -> None:
         self.client.put_object(Bucket=BUCKET, Key=key, Body=body, **more)
 
-    def report_key(self, asker: Asker) -> str:
+    def report_key(self, asker: TaskInstanceRef) -> str:
         folder = f"{folder_of(asker.dag_id, asker.run_id)}/{safe_key(asker.task_id)}"
         return f"{self.destination.runs}{folder}/{max(asker.map_index, 0):05}.jsonl"
 
-    def report(self, asker: Asker, rows: list[TrackRow], *, concluded: bool = True, **head: Any) -> None:
+    def report(
+        self, asker: TaskInstanceRef, rows: list[TrackRow], *, concluded: bool = True, **head: Any
+    ) -> None:
         body = BatchReport(rows, concluded=concluded).to_jsonl(**asker.model_dump(), **head)
         self.put(self.report_key(asker), body)
 
-    def plan(self, asker: Asker, first: int, last: int) -> None:
+    def plan(self, asker: TaskInstanceRef, first: int, last: int) -> None:
         folder = f"{folder_of(asker.dag_id, asker.run_id)}/plan"
         self.put(f"{self.destination.runs}{folder}/tracks-{first:06}-{last:06}.jsonl", b"{}\n")
 
-    def land(self, asker: Asker, key: str, title: str | None = None, **changes: Any) -> TrackRow:
+    def land(self, asker: TaskInstanceRef, key: str, title: str | None = None, **changes: Any) -> TrackRow:
         """Land a track with two stems, its manifest and its ledger entry, and return its row."""
-        place = Place(self.uri, key, SeparationType.SEPARATE_VOCAL)
+        place = StemLocation(self.uri, key, SeparationType.SEPARATE_VOCAL)
         ledger = Ledger(
             S3LedgerStore(self.client, BUCKET, f"{self.destination.prefix}/_vocalsep/ledger".strip("/")),
             now=lambda: NOW,
         )
         identity = Identity("sunoapi", f"task/{key}", SeparationType.SEPARATE_VOCAL)
         ledger.claim(identity, Intent("attempt", asker, key, title=title))
-        ledger.submitted(identity, "attempt", f"vendor-{key}")
+        ledger.record_submitted(identity, "attempt", f"vendor-{key}")
         stems = []
         for name in ("vocals", "instrumental"):
             where = place.stem_key(name, "mp3")
@@ -103,16 +105,18 @@ class Bucket:
         )
         self.put(place.manifest_key, manifest.to_json())
         landing = Landing(at=NOW, vendor_task_id=f"vendor-{key}", stems=2, bytes=2 * len(AUDIO))
-        ledger.landed(identity, place.manifest_uri, landing, asker)
+        ledger.record_landed(identity, place.manifest_uri, landing, asker)
         row = TrackRow(
             track=key, title=title, state=RowState.LANDED, vendor_task_id=f"vendor-{key}", submits=1, stems=2,
-            bytes=2 * len(AUDIO), manifest=place.manifest_uri, entry=ledger.where(identity),
+            bytes=2 * len(AUDIO), manifest=place.manifest_uri, entry=ledger.uri_of(identity),
         )  # fmt: skip
         return row.model_copy(update=changes)
 
 
-def asker(dag_id: str = "open", run_id: str = "manual__1", map_index: int = -1) -> Asker:
-    return Asker(dag_id=dag_id, run_id=run_id, task_id="separate", map_index=map_index, try_number=1)
+def asker(dag_id: str = "open", run_id: str = "manual__1", map_index: int = -1) -> TaskInstanceRef:
+    return TaskInstanceRef(
+        dag_id=dag_id, run_id=run_id, task_id="separate", map_index=map_index, try_number=1
+    )
 
 
 def lines(body: bytes) -> list[Any]:

@@ -12,13 +12,10 @@ import pytest
 
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
-from airflow_provider_vocalsep.callbacks.memory import heard_by_attempt
+from airflow_provider_vocalsep.callbacks.inbox import callbacks_by_attempt
 from airflow_provider_vocalsep.callbacks.token import verify
-from airflow_provider_vocalsep.jobs.polling import WaitOutcome
-from airflow_provider_vocalsep.jobs.report import BatchReport, RowState
 from airflow_provider_vocalsep.landing.manifest import Manifest
 from airflow_provider_vocalsep.ledger import (
-    Asker,
     Attach,
     EntryState,
     Identity,
@@ -29,16 +26,21 @@ from airflow_provider_vocalsep.ledger import (
     LedgerEntry,
     MemoryLedgerStore,
     Submit,
+    TaskInstanceRef,
 )
 from airflow_provider_vocalsep.operators.vocal_separation import VocalSeparationOperator
 from airflow_provider_vocalsep.operators.vocal_separation_batch import VocalSeparationBatchOperator, _ended
+from airflow_provider_vocalsep.runs.report import BatchReport, RowState
 from airflow_provider_vocalsep.sensors.vocal_separation import VocalSeparationSensor
+from airflow_provider_vocalsep.separation.polling import WaitOutcome
 from airflow_provider_vocalsep.triggers.events import validate_event
 
 VERSIONS = sorted(path for path in Path(__file__).parent.iterdir() if (path / "triggers.json").exists())
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 PLACE = "s3://stems/music/one/separate_vocal"
-LATER = Asker(dag_id="nightly", run_id="scheduled__2", task_id="separate", map_index=3, try_number=1)
+LATER = TaskInstanceRef(
+    dag_id="nightly", run_id="scheduled__2", task_id="separate", map_index=3, try_number=1
+)
 
 
 @pytest.fixture(params=VERSIONS, ids=lambda path: path.name)
@@ -125,7 +127,7 @@ def test_a_callback_s_address_is_verified(kept):
 
 
 def test_a_remembered_callback_is_read(kept):
-    heard = heard_by_attempt(kept("heard.json"))["attempt-submitted"]
+    heard = callbacks_by_attempt(kept("heard.json"))["attempt-submitted"]
     assert [(one.vendor_task_id, one.code, one.count) for one in heard] == [("T-submitted", 200, 1)]
 
 

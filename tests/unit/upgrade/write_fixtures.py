@@ -18,12 +18,10 @@ from airflow_provider_vocalsep.api.errors import Verdict
 from airflow_provider_vocalsep.api.models import Callback
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
-from airflow_provider_vocalsep.callbacks.memory import remember
+from airflow_provider_vocalsep.callbacks.inbox import remember
 from airflow_provider_vocalsep.callbacks.token import CallbackClaims, mint
-from airflow_provider_vocalsep.jobs.report import BatchReport, RowState
 from airflow_provider_vocalsep.landing.manifest import LandedStem, Manifest, describe_track
 from airflow_provider_vocalsep.ledger import (
-    Asker,
     Event,
     File,
     Identity,
@@ -32,7 +30,9 @@ from airflow_provider_vocalsep.ledger import (
     Ledger,
     MemoryLedgerStore,
     Outcome,
+    TaskInstanceRef,
 )
+from airflow_provider_vocalsep.runs.report import BatchReport, RowState
 from airflow_provider_vocalsep.triggers.batch import BatchTrigger
 from airflow_provider_vocalsep.triggers.lost_submit import LostSubmitTrigger
 from airflow_provider_vocalsep.triggers.vocal_separation import VocalSeparationTrigger
@@ -52,8 +52,8 @@ def identity_of(state: str) -> Identity:
     return Identity.of(track_of(state), account="sunoapi", separation_type=KIND, stem_name=None)
 
 
-def asker(try_number: int = 1) -> Asker:
-    return Asker(
+def asker(try_number: int = 1) -> TaskInstanceRef:
+    return TaskInstanceRef(
         dag_id="nightly",
         run_id="scheduled__1",
         task_id="separate",
@@ -78,21 +78,21 @@ def entry(state: str) -> dict[str, Any]:
     attempt = f"attempt-{state}"
     ledger.claim(identity, Intent(attempt, asker(), state, title=track_of(state).title, calls_back=True))
     if state == "in_doubt":
-        ledger.doubtful(identity, attempt, "No answer came.")
+        ledger.record_submit_lost(identity, attempt, "No answer came.")
     if state in ("submitted", "failed", "landed"):
-        ledger.submitted(identity, attempt, task)
+        ledger.record_submitted(identity, attempt, task)
         line = Event(
             at=NOON, event="called_back", by=asker(), attempt_id=attempt, code=200, vendor_task_id=task
         )
-        ledger.called_back(identity, lambda _: [line])
+        ledger.record_callbacks(identity, lambda _: [line])
     if state == "failed":
         outcome = Outcome(at=NOON, verdict=Verdict.REFUNDED, code=531, message="failed, given back")
-        ledger.task_failed(identity, task, outcome, status="GENERATE_AUDIO_FAILED")
+        ledger.record_task_failed(identity, task, outcome, status="GENERATE_AUDIO_FAILED")
     if state == "landed":
-        ledger.separated(identity, task, asker(2), status="SUCCESS")
+        ledger.record_separated(identity, task, asker(2), status="SUCCESS")
         files = (File(name="vocals", uri=f"{PLACE}/vocals.mp3", bytes=3, sha256="0" * 64),)
         landing = Landing(at=NOON, vendor_task_id=task, stems=1, bytes=3)
-        ledger.landed(identity, f"{PLACE}/manifest.json", landing, asker(2), files)
+        ledger.record_landed(identity, f"{PLACE}/manifest.json", landing, asker(2), files)
     found = ledger.read(identity)
     assert found is not None
     return json.loads(found.to_json())

@@ -1,0 +1,3 @@
+"""Every `vocalsep` and `airflow vocalsep` command."""
+
+from __future__ import annotations

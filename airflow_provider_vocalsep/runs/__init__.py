@@ -1,0 +1,3 @@
+"""Run reports and plans: written, listed and parsed."""
+
+from __future__ import annotations

@@ -1,0 +1,322 @@
+"""Two DAG runs over the same catalogue: the batch operator's legs, Airflow's rows about them, the trigger and the receiver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from greenlet import getcurrent, greenlet
+from protocol_world import (
+    DESTINATION,
+    KIND,
+    Bucket,
+    Charge,
+    Clock,
+    Lander,
+    Process,
+    Store,
+    Vendor,
+    calling,
+    jsonable,
+)
+
+from airflow_provider_vocalsep.api.errors import VocalSepError
+from airflow_provider_vocalsep.api.models import Callback
+from airflow_provider_vocalsep.api.track import Track
+from airflow_provider_vocalsep.callbacks.channel import callback_event
+from airflow_provider_vocalsep.callbacks.inbox import callbacks_by_attempt, record_delivery
+from airflow_provider_vocalsep.landing.keys import StemLocation
+from airflow_provider_vocalsep.ledger import Event, Ledger, LedgerEntry, TaskInstanceRef
+from airflow_provider_vocalsep.operators._runtime import is_final
+from airflow_provider_vocalsep.runs.report import BatchReport, RowState
+from airflow_provider_vocalsep.separation.adoption import CallbackChannel
+from airflow_provider_vocalsep.separation.batch import BatchJob
+from airflow_provider_vocalsep.separation.batch_polling import BatchPoller
+from airflow_provider_vocalsep.separation.submitting import OnLostSubmit, Submitter
+from airflow_provider_vocalsep.separation.track_job import Separation, SeparationJob
+from airflow_provider_vocalsep.separation.track_work import TrackWork
+
+TRACKS = [
+    Track(key="made there", task_id="t", audio_id="a"),
+    Track(key="own file", audio_url="s3://music/own.wav"),
+]
+GRACE = 900.0
+TIMEOUT = 3600.0
+INTERVAL = 30.0
+
+
+class Gate:
+    """A turn in the vendor's window: something may happen before it comes."""
+
+    def wait(self) -> None:
+        calling("wait for a turn")
+
+    def accepted(self) -> None: ...
+
+    def refused(self, _: Exception) -> None: ...
+
+
+@dataclass
+class TaskInstance:
+    """What Airflow's database knows about one batch."""
+
+    run_id: str
+    calls_back: bool
+    try_number: int = 0
+    policy: OnLostSubmit = OnLostSubmit.ADOPT
+    parked: dict[str, Any] | None = None
+    sweep: BatchPoller | None = None
+    heard: Any = None
+    ended: bool = False
+    resubmitting: set[int] = field(default_factory=set)
+
+    @property
+    def asker(self) -> TaskInstanceRef:
+        return TaskInstanceRef(dag_id="d", run_id=self.run_id, task_id="separate", try_number=self.try_number)
+
+    @property
+    def report_key(self) -> str:
+        return f"_vocalsep/runs/{self.run_id}.jsonl"
+
+
+class Scene:
+    """The catalogue, its vendor and bucket, the runs over it, and what must be true of them after each step."""
+
+    def __init__(self, *, callbacks: bool) -> None:
+        self.clock = Clock()
+        self.bucket = Bucket()
+        self.charges: dict[str, Charge] = {}
+        self.store = Store(self.on_write)
+        self.fingerprints = {"made there": "", "own file": "v1"}
+        self.instances = [TaskInstance("r1", callbacks), TaskInstance("r2", callbacks)]
+        self.processes: list[Process] = []
+        self.claimed: dict[greenlet, str] = {}
+
+    # What Airflow does.
+
+    def begin_try(self, ti: TaskInstance, policy: OnLostSubmit) -> None:
+        """Clear or retry a task instance. A process of its try before may live on, as after a lost heartbeat."""
+        ti.try_number += 1
+        ti.policy, ti.parked, ti.sweep, ti.ended = policy, None, None, False
+        if policy is OnLostSubmit.RESUBMIT:
+            ti.resubmitting.add(ti.try_number)
+        self._fork(ti, None)
+
+    def resume(self, ti: TaskInstance, ended: dict[str, Any]) -> None:
+        """Start the next leg of a parked task instance."""
+        ti.parked = ti.sweep = None
+        self._fork(ti, ended)
+
+    def _fork(self, ti: TaskInstance, ended: dict[str, Any] | None) -> None:
+        leg = Leg(self, ti)
+
+        def run() -> None:
+            try:
+                leg.run(ended)
+            except VocalSepError:
+                leg.die()
+
+        self.processes.append(Process(run))
+
+    def park(self, ti: TaskInstance, sweep: dict[str, Any]) -> None:
+        """Hand a task instance to the triggerer, as JSON."""
+        ti.parked = jsonable(sweep)
+        self.host_trigger(ti)
+
+    def host_trigger(self, ti: TaskInstance) -> None:
+        """Start the trigger of a parked task instance, or start it anew on another host."""
+        if ti.parked is not None:
+            parked = {name: value for name, value in ti.parked.items() if name != "in_doubt"}
+            ti.sweep = BatchPoller(now=self.clock().timestamp(), **parked)
+
+    def trigger_reads(self, ti: TaskInstance) -> None:
+        """Let the trigger of a parked task instance do what is due."""
+        sweep, now = ti.sweep, self.clock().timestamp()
+        if sweep is None:
+            return
+        for task_id in sweep.due(now):
+            sweep.on_record(task_id, self.charges[task_id].record, now)
+        if sweep.is_over(now):
+            self.resume(ti, sweep.outcomes())
+
+    # What the receiver of callbacks does.
+
+    def call_back(self, charge: Charge) -> None:
+        """Deliver a callback to whom the address of its attempt names."""
+        ti = next((ti for ti in self.instances if ti.run_id == charge.reports_to), None)
+        if ti is None:
+            return
+        before = ti.heard or {}
+        value, _ = record_delivery(
+            before.get(charge.attempt_id), Callback(charge.vendor_task_id, charge.code or 200), self.clock()
+        )
+        if value is not None:
+            ti.heard = jsonable({**before, charge.attempt_id: value})
+        if ti.parked is not None:
+            heard = callbacks_by_attempt(ti.heard)
+            ids = {item.vendor_task_id for items in heard.values() for item in items}
+            if ids.issuperset(ti.parked["waiting"]) and set(heard).issuperset(ti.parked["in_doubt"]):
+                self.resume(ti, {})
+
+    # What must be true.
+
+    def on_pay(self, charge: Charge) -> None:
+        """No separation is paid for again, unless its task failed or somebody chose to give it up."""
+        given_up = {
+            event.attempt_id
+            for entry in self.store.entries()
+            for event in entry.history
+            if event.event == "submit_given_up" and self.chose_to_resubmit(event.by)
+        }
+        for before in self.charges.values():
+            if (before.source, before.fingerprint) != (charge.source, charge.fingerprint):
+                continue
+            # Who is given up may be sending still: its process was slower than anybody waits for.
+            chosen = given_up & {before.attempt_id, charge.attempt_id}
+            assert before.record.failed or chosen, f"{charge} is paid for twice: {before}"
+
+    def chose_to_resubmit(self, asker: TaskInstanceRef | None) -> bool:
+        assert asker is not None
+        ti = next(ti for ti in self.instances if ti.run_id == asker.run_id)
+        return asker.try_number in ti.resubmitting
+
+    def on_write(self, before: LedgerEntry | None, after: LedgerEntry) -> None:
+        """Nothing that was written is lost, and the state is what the history says."""
+        self.claimed[getcurrent()] = after.current.attempt_id
+        if before is not None:
+            assert not missing(before, after)
+        ids = [attempt.attempt_id for attempt in after.attempts]
+        assert len(set(ids)) == len(ids), "an attempt is there twice"
+        assert after.state == state_by(after.history), (
+            f"{after.state} after {[e.event for e in after.history]}"
+        )
+
+
+def missing(before: LedgerEntry, after: LedgerEntry) -> list[object]:
+    """Return what an older version of an entry has and the newer lacks."""
+    lost: list[object] = [uri for uri in before.landings if uri not in after.landings]
+    for old, new in zip(before.attempts, [*after.attempts, *[None] * len(before.attempts)], strict=False):
+        same = new is not None and new.attempt_id == old.attempt_id
+        if not same or (old.vendor_task_id and new.vendor_task_id != old.vendor_task_id):
+            lost.append(old)
+    for old, new in zip(before.history, [*after.history, *[None] * len(before.history)], strict=False):
+        kept = new is not None and (old.event, old.at, old.attempt_id, old.vendor_task_id) == (
+            new.event, new.at, new.attempt_id, new.vendor_task_id,
+        )  # fmt: skip
+        if not kept or new.count < old.count:
+            lost.append(old)
+    return lost
+
+
+def state_by(history: list[Event]) -> str:
+    """Tell the state of an entry from its history alone."""
+    state, attempt, task = "", None, None
+    for event in history:
+        if event.event == "claimed":
+            state, attempt, task = "claimed", event.attempt_id, None
+        elif event.event in ("submitted", "adopted") and event.attempt_id == attempt:
+            state, task = "submitted", event.vendor_task_id
+        elif event.event == "separated" and event.vendor_task_id == task:
+            state = "separated"
+        elif event.event == "landed" and event.vendor_task_id == task:
+            state = "landed"
+        elif (
+            event.event in ("failed", "submit_refused") and event.attempt_id == attempt and state != "landed"
+        ):
+            state = "failed"
+    return state
+
+
+class Leg:
+    """One process of the batch operator, without Airflow: see ``VocalSeparationBatchOperator``."""
+
+    def __init__(self, scene: Scene, ti: TaskInstance) -> None:
+        self.scene = scene
+        self.ti = ti
+        self.asker = ti.asker
+        self.policy = ti.policy
+        self.ledger = Ledger(scene.store, now=scene.clock)
+        self.inbox = callbacks_by_attempt(ti.heard)
+
+    def run(self, ended: dict[str, Any] | None) -> None:
+        before = self._report()
+        if ended is None or before is None:
+            job = self._job(BatchReport.of(TRACKS, before))
+            job.begin()
+        else:
+            job = self._job(before)
+            job.resume(ended)
+        self.inbox.update(callbacks_by_attempt(self.ti.heard))
+        if job.waiting and all(row.attempt_id in self.inbox for row in job.report.rows_in(RowState.WAITING)):
+            job.resume({})
+        if job.waiting or job.report.rows_in(RowState.IN_DOUBT):
+            self._write(job.report)
+            self._park(job)
+            return
+        job.report.concluded = True
+        self._write(job.report)
+        self.ti.ended = self.current
+
+    @property
+    def current(self) -> bool:
+        """Whether Airflow still listens to this process."""
+        return self.asker.try_number == self.ti.try_number
+
+    def die(self) -> None:
+        """Fail the try."""
+        self.ti.ended = self.current
+
+    def _park(self, job: BatchJob) -> None:
+        if not self.current:
+            return
+        doubts, now = job.report.rows_in(RowState.IN_DOUBT), self.scene.clock().timestamp()
+        sweep = {
+            "waiting": job.waiting,
+            "deadline": now + TIMEOUT,
+            "poll_interval": INTERVAL,
+            "until": min((row.until.timestamp() for row in doubts if row.until), default=None),
+            "read_at_once": not self.ti.calls_back,
+            "in_doubt": [row.attempt_id for row in doubts],
+        }
+        self.scene.park(self.ti, sweep)
+
+    def _report(self) -> BatchReport | None:
+        calling("read report")
+        body = self.scene.bucket.objects.get(self.ti.report_key)
+        return BatchReport.from_jsonl(body) if body else None
+
+    def _write(self, report: BatchReport) -> None:
+        self.scene.bucket.put(self.ti.report_key, report.to_jsonl())
+
+    def _job(self, report: BatchReport) -> BatchJob:
+        return BatchJob(TRACKS, report, self._work, heard=self._heard, is_final=is_final)
+
+    def _heard(self, attempt_id: str) -> list[Event]:
+        return [callback_event(heard, attempt_id, self.asker) for heard in self.inbox.get(attempt_id, [])]
+
+    def _work(self, track: Track) -> TrackWork:
+        scene = self.scene
+        calling("look at the source")
+        separation = Separation(track, track, KIND, None, "sunoapi", scene.fingerprints[track.key])
+        me = getcurrent()
+        vendor: Any = Vendor(
+            scene.charges, separation, attempt_id=lambda: scene.claimed.get(me, ""), paying=scene.on_pay
+        )
+        job = SeparationJob(separation, vendor=vendor, ledger=self.ledger, asked_by=self.asker)
+        place = StemLocation(DESTINATION, track.key, KIND)
+        submitter = Submitter(
+            separation, vendor=vendor, ledger=self.ledger, asked_by=self.asker,
+            manifest_uri=place.manifest_uri, on_lost_submit=self.policy, line=self._line(),
+            gate=Gate(), sleep=scene.clock.sleep,
+        )  # fmt: skip
+        lander: Any = Lander(scene.bucket, scene.charges, scene.clock)
+        return TrackWork(job, submitter, place, lander)
+
+    def _line(self) -> CallbackChannel | None:
+        if not self.ti.calls_back:
+            return None
+        return CallbackChannel(lambda _: f"https://airflow/{self.ti.run_id}", self._named, GRACE)
+
+    def _named(self, attempt_id: str) -> str | None:
+        found = self.inbox.get(attempt_id)
+        return found[0].vendor_task_id if found else None
