@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_vocalsep.api.errors import VendorError, VocalSepError
-from airflow_provider_vocalsep.operators._runtime import is_final
 
 try:
     from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
@@ -35,7 +34,7 @@ class VocalSepRetryPolicy(RetryPolicy):
         """Decide by the vendor's verdict."""
         if not isinstance(exception, VocalSepError):
             return RetryDecision.default()
-        if is_final(exception):
+        if not exception.retryable:
             return RetryDecision.fail(reason=str(exception))
         wait = exception.retry_after if isinstance(exception, VendorError) else None
         return RetryDecision.retry(delay=timedelta(seconds=wait) if wait else None, reason=str(exception))

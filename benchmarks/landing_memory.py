@@ -35,8 +35,8 @@ from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType, TaskStatus
 from airflow_provider_vocalsep.demo.seaweed import running_seaweed
 from airflow_provider_vocalsep.landing.guard import DownloadGuard
-from airflow_provider_vocalsep.landing.keys import StemLocation
 from airflow_provider_vocalsep.landing.land import Lander
+from airflow_provider_vocalsep.storage.location import Location
 
 #: One frame of MPEG-1 layer III, 128 kbit/s, 44.1 kHz: 417 bytes.
 FRAME = b"\xff\xfb\x90\x64" + bytes(range(256)) + bytes(157)
@@ -181,7 +181,7 @@ def land(client: Any, urls: list[str], parallel: int) -> list[str]:
     lander = Lander(client, guard=DownloadGuard(allow_private_hosts=True), max_parallel=parallel)
     manifest = lander.land(
         task,
-        StemLocation("s3://stems/landed", "song", SeparationType.SPLIT_STEM),
+        Location.parse("s3://stems/landed").stems("song", SeparationType.SPLIT_STEM),
         track=Track(key="song", task_id="m", audio_id="a"),
         dialect="sunoapi",
         refresh=lambda: task,

@@ -8,12 +8,12 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
-from airflow_provider_vocalsep.landing.keys import StemLocation, parse_s3_uri
 from airflow_provider_vocalsep.landing.manifest import LandedStem, Manifest
 from airflow_provider_vocalsep.ledger import Identity, TaskInstanceRef
 from airflow_provider_vocalsep.ledger.entry import Attempt, EntryState, Event, LedgerEntry
 from airflow_provider_vocalsep.runs.report import BatchReport, RowState, TrackRow
 from airflow_provider_vocalsep.runs.report_file import ReportFile, run_folder
+from airflow_provider_vocalsep.storage.location import Location, StemLocation, parse_s3_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,7 +86,7 @@ class Library:
     ) -> tuple[TrackRow, list[tuple[str, bytes]]]:
         key, title = f"album-{number // 12:05}/track-{number:06}", f"Song number {number}"
         identity = Identity("sunoapi", f"{number:032x}/{number:08x}", TYPE)
-        place = StemLocation(DESTINATION, key, TYPE)
+        place = Location.parse(DESTINATION).stems(key, TYPE)
         at = BEGAN + timedelta(minutes=number)
         failed = number % 50 == 49
         vendor_task_id = hashlib.md5(key.encode()).hexdigest()

@@ -27,11 +27,19 @@ class Verdict(str, Enum):
 
 
 class VocalSepError(Exception):
-    """Base of every error that this provider raises on its own account."""
+    """
+    Base of every error that this provider raises on its own account.
+
+    :cvar retryable: Whether a retry of the Airflow task may succeed. ``False`` where a person has to change something first.
+    """
+
+    retryable = True
 
 
 class TrackError(VocalSepError, ValueError):
     """A track, separation type or stem name cannot be submitted as it is."""
+
+    retryable = False
 
 
 class UnreadableAnswerError(VocalSepError):
@@ -71,6 +79,7 @@ class VendorError(VocalSepError):
         self.code = code
         self.vendor_message = vendor_message
         self.retry_after = retry_after
+        self.retryable = verdict not in (Verdict.FATAL, Verdict.OUT_OF_CREDITS)
 
 
 class OutOfCreditsError(VendorError):

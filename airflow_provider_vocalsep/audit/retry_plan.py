@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_vocalsep.api.errors import TrackError
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.audit.bucket import BucketError, read_object
-from airflow_provider_vocalsep.landing.keys import safe_key
 from airflow_provider_vocalsep.ledger import EntryState
 from airflow_provider_vocalsep.runs.listing import state_of
+from airflow_provider_vocalsep.storage.keys import safe_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_vocalsep.audit.bucket import AbsentError, BucketError, list_items, read_object
-from airflow_provider_vocalsep.landing.keys import parse_s3_uri, safe_key
 from airflow_provider_vocalsep.landing.manifest import Manifest, ManifestError
 from airflow_provider_vocalsep.runs.listing import Destination
+from airflow_provider_vocalsep.storage.keys import safe_key
+from airflow_provider_vocalsep.storage.location import parse_s3_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable

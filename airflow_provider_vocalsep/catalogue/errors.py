@@ -10,6 +10,8 @@ from airflow_provider_vocalsep.api.errors import VocalSepError
 class CatalogueError(VocalSepError):
     """A catalogue cannot be used as it is. Nothing of it was submitted."""
 
+    retryable = False
+
 
 class NoRoomError(VocalSepError):
     """

@@ -29,6 +29,8 @@ MIN_SECRET_LENGTH = 16
 class ConnectionSettingsError(VocalSepError):
     """The Airflow connection cannot be used as it is."""
 
+    retryable = False
+
 
 @dataclass(frozen=True)
 class AccountSettings:

@@ -10,20 +10,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class DestinationError(VocalSepError):
-    """The place to land cannot be used until a person changes something: bucket, permission, upload_args."""
-
-
-class StorageError(VocalSepError):
-    """The object storage did not do what was asked; the same may work later."""
-
-
 class DownloadError(VocalSepError):
     """A stem could not be downloaded whole."""
 
 
 class DownloadRefusedError(DownloadError):
     """The guard does not let this link be downloaded."""
+
+    retryable = False
 
 
 class LinkExpiredError(DownloadError):

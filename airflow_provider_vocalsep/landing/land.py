@@ -9,13 +9,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_vocalsep.api.errors import VocalSepError
-from airflow_provider_vocalsep.landing.errors import (
-    DestinationError,
-    DownloadRefusedError,
-    LandingError,
-    LandingRefusedError,
-)
-from airflow_provider_vocalsep.landing.keys import parse_s3_uri
+from airflow_provider_vocalsep.landing.errors import DownloadRefusedError, LandingError, LandingRefusedError
 from airflow_provider_vocalsep.landing.manifest import (
     AbsentStem,
     LandedStem,
@@ -34,6 +28,8 @@ from airflow_provider_vocalsep.landing.storage import (
     s3_errors,
 )
 from airflow_provider_vocalsep.landing.upload import MAX_PARTS, abort_upload, put_object
+from airflow_provider_vocalsep.storage.errors import DestinationError
+from airflow_provider_vocalsep.storage.location import parse_s3_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,7 +40,7 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.api.models import SeparationTask
     from airflow_provider_vocalsep.api.track import Track
     from airflow_provider_vocalsep.landing.guard import DownloadGuard
-    from airflow_provider_vocalsep.landing.keys import StemLocation
+    from airflow_provider_vocalsep.storage.location import StemLocation
 
 log = logging.getLogger(__name__)
 

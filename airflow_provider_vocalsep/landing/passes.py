@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from airflow_provider_vocalsep.api.models import SeparationTask, StemLink
-    from airflow_provider_vocalsep.landing.keys import StemLocation
+    from airflow_provider_vocalsep.storage.location import StemLocation
 
 log = logging.getLogger(__name__)
 

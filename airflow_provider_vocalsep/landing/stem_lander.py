@@ -17,16 +17,12 @@ from airflow_provider_vocalsep.landing.audio import (
     looks_like_text,
 )
 from airflow_provider_vocalsep.landing.download import CHUNK, Download, StoppedError
-from airflow_provider_vocalsep.landing.errors import (
-    ContentChangedError,
-    DestinationError,
-    NotAudioError,
-    StorageError,
-)
-from airflow_provider_vocalsep.landing.keys import parse_s3_uri
+from airflow_provider_vocalsep.landing.errors import ContentChangedError, NotAudioError
 from airflow_provider_vocalsep.landing.manifest import AbsentStem, LandedStem
 from airflow_provider_vocalsep.landing.storage import head, s3_errors
 from airflow_provider_vocalsep.landing.upload import MultipartUpload, PartBuffer, base64_of, put_object
+from airflow_provider_vocalsep.storage.errors import DestinationError, StorageError
+from airflow_provider_vocalsep.storage.location import parse_s3_uri
 
 if TYPE_CHECKING:
     import threading
@@ -39,7 +35,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_vocalsep.api.models import StemLink
     from airflow_provider_vocalsep.landing.guard import DownloadGuard
-    from airflow_provider_vocalsep.landing.keys import StemLocation
+    from airflow_provider_vocalsep.storage.location import StemLocation
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from boto3.s3.transfer import S3Transfer
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
 from botocore.validate import ParamValidator
 
-from airflow_provider_vocalsep.landing.errors import DestinationError, StorageError
+from airflow_provider_vocalsep.storage.errors import DestinationError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 
 from airflow_provider_vocalsep.api.errors import VocalSepError
-from airflow_provider_vocalsep.landing.keys import parse_s3_uri
 from airflow_provider_vocalsep.landing.land import read_manifest
 from airflow_provider_vocalsep.landing.manifest import describe_track
 from airflow_provider_vocalsep.runs.report import RowState
+from airflow_provider_vocalsep.storage.location import parse_s3_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

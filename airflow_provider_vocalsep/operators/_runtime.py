@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_vocalsep.api.errors import TrackError, VendorError, Verdict, VocalSepError
-from airflow_provider_vocalsep.catalogue.errors import CatalogueError
-from airflow_provider_vocalsep.client.settings import USER_AGENT, ConnectionSettingsError
-from airflow_provider_vocalsep.landing.errors import DestinationError, DownloadRefusedError
+from airflow_provider_vocalsep.api.errors import TrackError, VocalSepError
+from airflow_provider_vocalsep.client.settings import USER_AGENT
 from airflow_provider_vocalsep.landing.guard import DownloadGuard
-from airflow_provider_vocalsep.landing.keys import StemLocation, parse_s3_uri
 from airflow_provider_vocalsep.landing.land import Lander
 from airflow_provider_vocalsep.ledger import (
     Ledger,
@@ -24,8 +21,8 @@ from airflow_provider_vocalsep.ledger import (
 )
 from airflow_provider_vocalsep.ledger.task_state_store import TaskStateLedgerStore
 from airflow_provider_vocalsep.observability import metrics
-from airflow_provider_vocalsep.separation.submitting import LostSubmitError, OnLostSubmit
-from airflow_provider_vocalsep.separation.track_job import UnknownTaskError
+from airflow_provider_vocalsep.separation.submitting import OnLostSubmit
+from airflow_provider_vocalsep.storage.location import Location, StemLocation, parse_s3_uri
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -37,28 +34,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Errors that no retry mends: a person has to change something first.
-_FINAL = (
-    TrackError,
-    LostSubmitError,
-    UnknownTaskError,
-    ConnectionSettingsError,
-    DestinationError,
-    DownloadRefusedError,
-    CatalogueError,
-)
-
-
 #: Connections to the bucket that are kept: a batch's eight tracks read their ledger entries while eight stems and eight parts
 #: move. botocore keeps ten, and warns of each one more.
 _S3_CONNECTIONS = 32
-
-
-def is_final(error: BaseException) -> bool:
-    """Tell whether a retry would meet the same error again."""
-    if isinstance(error, VendorError):
-        return error.verdict in (Verdict.FATAL, Verdict.OUT_OF_CREDITS)
-    return isinstance(error, _FINAL)
 
 
 def check_choices(if_landed: str, on_lost_submit: str) -> None:
@@ -83,7 +61,7 @@ def raise_for_airflow(error: VocalSepError, *, track_key: object = None) -> NoRe
     """
     if track_key and repr(track_key) not in str(error):
         error.args = (f"Track {track_key!r}: {error}",)
-    if is_final(error):
+    if not error.retryable:
         raise AirflowFailException(str(error)) from error
     raise error
 
@@ -171,7 +149,7 @@ def assemble(
     s3_client = s3_client_of(aws_conn_id) if needs_s3 else None
     landing = None
     if destination and s3_client:
-        place = StemLocation(destination, track.key, separation_type, stem_name)
+        place = Location.parse(destination).stems(track.key, separation_type, stem_name)
         landing = LandingParts(s3_client, place, lander_of(settings, s3_client, upload_args))
     return Parts(
         context=context,

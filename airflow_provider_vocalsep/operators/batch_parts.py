@@ -12,10 +12,8 @@ from airflow_provider_vocalsep.api.vocabulary import CREDITS, SeparationType
 from airflow_provider_vocalsep.callbacks.channel import callback_channel, callback_event, inbox_of
 from airflow_provider_vocalsep.catalogue.errors import CatalogueError
 from airflow_provider_vocalsep.client.pace import submit_gate
-from airflow_provider_vocalsep.landing.keys import StemLocation, parse_s3_uri
 from airflow_provider_vocalsep.landing.land import check_destination
 from airflow_provider_vocalsep.operators._runtime import (
-    is_final,
     lander_of,
     ledger_of,
     s3_client_of,
@@ -28,6 +26,7 @@ from airflow_provider_vocalsep.separation.own_file import prepare_file
 from airflow_provider_vocalsep.separation.submitting import OnLostSubmit, Submitter
 from airflow_provider_vocalsep.separation.track_job import Separation, SeparationJob
 from airflow_provider_vocalsep.separation.track_work import TrackWork
+from airflow_provider_vocalsep.storage.location import Location, StemLocation, parse_s3_uri
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -195,13 +194,11 @@ class BatchParts:
                 replace,
             )
 
-        return BatchJob(
-            self.tracks, report, open_work, heard=self._heard, is_final=is_final, parallel=self.parallel
-        )
+        return BatchJob(self.tracks, report, open_work, heard=self._heard, parallel=self.parallel)
 
     def _heard(self, attempt_id: str) -> list[Event]:
         return [callback_event(heard, attempt_id, self.asked_by) for heard in self._inbox.get(attempt_id, [])]
 
     def place(self, track: Track) -> StemLocation:
         """Return where a track's stems belong."""
-        return StemLocation(self.destination, track.key, self.separation_type, self.stem_name)
+        return Location.parse(self.destination).stems(track.key, self.separation_type, self.stem_name)

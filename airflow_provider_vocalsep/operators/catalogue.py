@@ -21,12 +21,12 @@ from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.catalogue.errors import CatalogueError, NoRoomError
 from airflow_provider_vocalsep.catalogue.plan import Plan, SeenKeys, chunks
 from airflow_provider_vocalsep.catalogue.sources import read_rows
-from airflow_provider_vocalsep.landing.errors import StorageError
-from airflow_provider_vocalsep.landing.keys import StemLocation, parse_s3_uri
 from airflow_provider_vocalsep.links.page import PageLink, run_page
 from airflow_provider_vocalsep.observability.lineage import LISTED, Data, tell_hook_lineage
 from airflow_provider_vocalsep.operators._runtime import raise_for_airflow, s3_client_of, task_instance_ref
 from airflow_provider_vocalsep.runs.report_file import run_folder
+from airflow_provider_vocalsep.storage.errors import StorageError
+from airflow_provider_vocalsep.storage.location import Location, parse_s3_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -223,7 +223,10 @@ class PlanCatalogueOperator(BaseOperator):
             raise StorageError(f"What has landed at {self.destination} could not be listed: {e}") from e
 
         def is_landed(track: Track) -> bool:
-            return StemLocation(self.destination, track.key, kind, self.stem_name).manifest_key in manifests
+            return (
+                Location.parse(self.destination).stems(track.key, kind, self.stem_name).manifest_key
+                in manifests
+            )
 
         return is_landed
 

@@ -366,7 +366,11 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
             return
         place = parts.landing.place
         file = ReportFile(
-            parts.landing.s3_client, place.destination, parts.asked_by, place.separation_type, place.stem_name
+            parts.landing.s3_client,
+            self.destination or "",
+            parts.asked_by,
+            place.separation_type,
+            place.stem_name,
         )
         self._reporting.report = TrackReport(file, parts.track, job)
         if secured:
@@ -434,5 +438,5 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
         summary, new = manifest.summary(), int(job.is_ours(manifest))
         if self._reporting.report:
             self._reporting.report.landed(manifest, before=not new)
-        emit_asset_event(self.outlets, context, landing.place.destination, new=new, extra=summary)
+        emit_asset_event(self.outlets, context, self.destination or "", new=new, extra=summary)
         return summary

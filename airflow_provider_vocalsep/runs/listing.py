@@ -13,9 +13,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_vocalsep.landing.errors import DestinationError
-from airflow_provider_vocalsep.landing.keys import parse_s3_uri, safe_key
 from airflow_provider_vocalsep.runs.report import ReportError, RowState
+from airflow_provider_vocalsep.storage.errors import DestinationError
+from airflow_provider_vocalsep.storage.keys import safe_key
+from airflow_provider_vocalsep.storage.location import parse_s3_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

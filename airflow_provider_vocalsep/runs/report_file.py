@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_provider_vocalsep.landing.errors import StorageError
-from airflow_provider_vocalsep.landing.keys import parse_s3_uri, safe_key
 from airflow_provider_vocalsep.ledger.ledger import utc_now
 from airflow_provider_vocalsep.runs.report import BatchReport, ReportError
+from airflow_provider_vocalsep.storage.errors import StorageError
+from airflow_provider_vocalsep.storage.keys import safe_key
+from airflow_provider_vocalsep.storage.location import parse_s3_uri
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

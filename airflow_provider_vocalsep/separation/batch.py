@@ -83,7 +83,6 @@ class BatchJob:
     :param report: Where their states are kept.
     :param open_work: Gives what a track needs; called in several threads.
     :param heard: Tells the callbacks that came for an attempt.
-    :param is_final: Tells errors that no retry mends.
     :param parallel: Tracks under way at the same time.
     """
 
@@ -94,14 +93,12 @@ class BatchJob:
         open_work: Callable[[Track], TrackWork],
         *,
         heard: CallbackLookup,
-        is_final: Callable[[BaseException], bool],
         parallel: int = PARALLEL,
     ) -> None:
         self.tracks = {track.key: track for track in tracks}
         self.report = report
         self.open_work = open_work
         self.heard = heard
-        self.is_final = is_final
         self.parallel = parallel
         #: Why no more tracks are claimed, once that is so.
         self.stopped: str | None = None
@@ -241,7 +238,7 @@ class BatchJob:
         row.bytes = sum(stem.bytes for stem in manifest.stems)
 
     def _fail(self, row: TrackRow, error: VocalSepError) -> None:
-        row.state, row.message, row.final = RowState.FAILED, str(error), self.is_final(error)
+        row.state, row.message, row.final = RowState.FAILED, str(error), not error.retryable
         row.code = error.code if isinstance(error, VendorError) else None
         named = repr(row.track) in row.message
         log.error("%s", row.message if named else f"Track {row.track!r}: {row.message}")

@@ -63,6 +63,8 @@ class OnLostSubmit(str, Enum):
 class LostSubmitError(VocalSepError):
     """A submit may have been paid and its vendor task id is not known; nothing goes on without a person."""
 
+    retryable = False
+
 
 class ResubmitDueError(VocalSepError):
     """A submit may have been paid and its vendor task id is not known; a retry submits anew, as ``resubmit`` asks."""

@@ -20,17 +20,19 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.api.track import Track
     from airflow_provider_vocalsep.api.vocabulary import SeparationType
     from airflow_provider_vocalsep.client.settings import AccountSettings
-    from airflow_provider_vocalsep.landing.keys import StemLocation
     from airflow_provider_vocalsep.landing.land import Lander
     from airflow_provider_vocalsep.landing.manifest import Manifest
     from airflow_provider_vocalsep.ledger import Ledger
     from airflow_provider_vocalsep.ledger.transitions import CallbackLookup
+    from airflow_provider_vocalsep.storage.location import StemLocation
 
 log = logging.getLogger(__name__)
 
 
 class UnknownTaskError(VocalSepError):
     """The vendor does not know a task that it accepted before."""
+
+    retryable = False
 
 
 class Vendor(Protocol):

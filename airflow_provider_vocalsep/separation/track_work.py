@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from airflow_provider_vocalsep.api.models import SeparationTask
-    from airflow_provider_vocalsep.landing.keys import StemLocation
     from airflow_provider_vocalsep.landing.land import Lander
     from airflow_provider_vocalsep.landing.manifest import Manifest
     from airflow_provider_vocalsep.ledger.transitions import CallbackLookup
     from airflow_provider_vocalsep.separation.submitting import Submission, Submitter
     from airflow_provider_vocalsep.separation.track_job import SeparationJob
+    from airflow_provider_vocalsep.storage.location import StemLocation
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from airflow_provider_vocalsep.api.requests import parse_separation_type
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
-from airflow_provider_vocalsep.landing.keys import StemLocation
 from airflow_provider_vocalsep.landing.land import check_destination
 from airflow_provider_vocalsep.ledger import TaskInstanceRef
 from airflow_provider_vocalsep.links.page import PageLink, track_page
@@ -36,6 +35,7 @@ from airflow_provider_vocalsep.operators.reporting import Reporting
 from airflow_provider_vocalsep.runs.report_file import ReportFile
 from airflow_provider_vocalsep.separation.track_job import UnknownTaskError
 from airflow_provider_vocalsep.separation.track_report import TrackReport
+from airflow_provider_vocalsep.storage.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,8 +136,8 @@ class VocalSeparationToS3Operator(TellsLineage, BaseOperator):
     def _land(self, context: Context, reporting: Reporting) -> dict[str, Any]:
         # The audio's address plays no part in landing; the task id stands for it.
         track = Track(key=self._key, task_id=self.vendor_task_id, audio_id=self.vendor_task_id)
-        place = StemLocation(
-            self.destination, track.key, parse_separation_type(self.separation_type), self.stem_name
+        place = Location.parse(self.destination).stems(
+            track.key, parse_separation_type(self.separation_type), self.stem_name
         )
         client, asked_by = s3_client_of(self.aws_conn_id), task_instance_ref(context)
         file = ReportFile(client, self.destination, asked_by, place.separation_type, self.stem_name)

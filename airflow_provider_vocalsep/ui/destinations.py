@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import conf
 from sqlalchemy import JSON, or_, select, type_coerce
 
-from airflow_provider_vocalsep.landing.errors import DestinationError
 from airflow_provider_vocalsep.runs.listing import Destination, folder_of
+from airflow_provider_vocalsep.storage.errors import DestinationError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

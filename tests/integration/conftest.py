@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
-from airflow_provider_vocalsep.landing.keys import parse_s3_uri
 from airflow_provider_vocalsep.operators.vocal_separation import VocalSeparationOperator
+from airflow_provider_vocalsep.storage.location import parse_s3_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,13 +22,13 @@ from airflow_provider_vocalsep.callbacks.token import verify
 from airflow_provider_vocalsep.cli.main import main
 from airflow_provider_vocalsep.client import pace
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
-from airflow_provider_vocalsep.landing.keys import parse_s3_uri
 from airflow_provider_vocalsep.operators.vocal_separation import (
     VocalSeparationBatchOperator,
     VocalSeparationOperator,
 )
 from airflow_provider_vocalsep.runs.listing import Destination
 from airflow_provider_vocalsep.sandbox.server import running_sandbox
+from airflow_provider_vocalsep.storage.location import parse_s3_uri
 from airflow_provider_vocalsep.ui.destinations import Source
 from airflow_provider_vocalsep.ui.documents import read_entry
 from airflow_provider_vocalsep.ui.index import RunIndex

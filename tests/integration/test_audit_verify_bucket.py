@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from airflow_provider_vocalsep.cli.main import main
-from airflow_provider_vocalsep.landing.keys import parse_s3_uri
+from airflow_provider_vocalsep.storage.location import parse_s3_uri
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_vocalsep.landing.keys import parse_s3_uri
 from airflow_provider_vocalsep.operators import catalogue as operators
 from airflow_provider_vocalsep.operators.catalogue import PlanCatalogueOperator
+from airflow_provider_vocalsep.storage.location import parse_s3_uri
 
 
 @pytest.fixture

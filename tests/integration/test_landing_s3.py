@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
-from airflow_provider_vocalsep.landing.errors import DestinationError, LandingError, StorageError
-from airflow_provider_vocalsep.landing.keys import StemLocation
+from airflow_provider_vocalsep.landing.errors import LandingError
 from airflow_provider_vocalsep.landing.land import check_destination, read_manifest, verify_landed
+from airflow_provider_vocalsep.storage.errors import DestinationError, StorageError
+from airflow_provider_vocalsep.storage.location import Location
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "unit" / "landing"))
@@ -165,7 +166,9 @@ class TestAFailure:
 
     def test_for_want_of_a_bucket_is_named_before_anything_is_paid(self, s3: S3Client) -> None:
         with pytest.raises(DestinationError, match="no bucket 'no-such-bucket'"):
-            check_destination(s3, StemLocation("s3://no-such-bucket/x", "song", SeparationType.SPLIT_STEM))
+            check_destination(
+                s3, Location.parse("s3://no-such-bucket/x").stems("song", SeparationType.SPLIT_STEM)
+            )
         assert "no-such-bucket" not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
 
     def test_for_a_wrong_secret_is_named_before_anything_is_paid(
@@ -181,7 +184,7 @@ class TestAFailure:
             region_name="us-east-1",
         )
         with pytest.raises(DestinationError, match="SignatureDoesNotMatch"):
-            check_destination(stranger, StemLocation(destination, "song", SeparationType.SPLIT_STEM))
+            check_destination(stranger, Location.parse(destination).stems("song", SeparationType.SPLIT_STEM))
 
     def test_of_the_store_itself_may_pass(self, destination: str) -> None:
         import boto3
@@ -196,7 +199,7 @@ class TestAFailure:
             config=Config(retries={"max_attempts": 0}),
         )
         with pytest.raises(StorageError, match="A retry"):
-            check_destination(away, StemLocation(destination, "song", SeparationType.SPLIT_STEM))
+            check_destination(away, Location.parse(destination).stems("song", SeparationType.SPLIT_STEM))
 
     def test_is_not_what_checking_a_good_place_leaves(self, world: World) -> None:
         check_destination(world.s3, world.place())

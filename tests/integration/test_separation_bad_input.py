@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_vocalsep.landing.keys import parse_s3_uri
 from airflow_provider_vocalsep.operators.catalogue import load_tracks
 from airflow_provider_vocalsep.sandbox.server import running_sandbox
+from airflow_provider_vocalsep.storage.location import parse_s3_uri
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from airflow_provider_vocalsep.client import pace
 from airflow_provider_vocalsep.client.shared import close_shared_clients
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
-from airflow_provider_vocalsep.landing.keys import parse_s3_uri
 from airflow_provider_vocalsep.operators.vocal_separation import VocalSeparationBatchOperator
 from airflow_provider_vocalsep.operators.vocal_separation_batch import BatchFailedError
 from airflow_provider_vocalsep.sandbox.server import running_sandbox
+from airflow_provider_vocalsep.storage.location import parse_s3_uri
 from airflow_provider_vocalsep.triggers import BATCH_TRIGGER
 from airflow_provider_vocalsep.triggers.batch import BatchTrigger
 

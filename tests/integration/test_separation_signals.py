@@ -9,12 +9,12 @@ import requests
 from airflow.providers.common.compat.sdk import AirflowFailException, HookLineageCollector
 
 from airflow_provider_vocalsep.demo.processes import wait_until
-from airflow_provider_vocalsep.landing.keys import parse_s3_uri
 from airflow_provider_vocalsep.observability import lineage
 from airflow_provider_vocalsep.operators.catalogue import PlanCatalogueOperator
 from airflow_provider_vocalsep.operators.vocal_separation import VocalSeparationBatchOperator
 from airflow_provider_vocalsep.sensors.vocal_separation import VocalSeparationSensor
 from airflow_provider_vocalsep.separation.track_job import SeparationFailedError
+from airflow_provider_vocalsep.storage.location import parse_s3_uri
 from airflow_provider_vocalsep.transfers.vocal_separation_to_s3 import VocalSeparationToS3Operator
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_vocalsep.api.errors import VocalSepError
 from airflow_provider_vocalsep.demo.ports import LOOPBACK
-from airflow_provider_vocalsep.landing.errors import StorageError
+from airflow_provider_vocalsep.storage.errors import StorageError
 from tests.bed.fault_proxy import FaultProxy
 
 SLOW_DOWN = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"

@@ -12,8 +12,8 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_vocalsep.api.vocabulary import EXPECTED_STEMS, SeparationType
 from airflow_provider_vocalsep.client.shared import close_shared_clients
-from airflow_provider_vocalsep.landing.keys import parse_s3_uri
 from airflow_provider_vocalsep.sensors.vocal_separation import VocalSeparationSensor
+from airflow_provider_vocalsep.storage.location import parse_s3_uri
 from airflow_provider_vocalsep.transfers.vocal_separation_to_s3 import VocalSeparationToS3Operator
 
 STEMS = {"vocals.mp3", "instrumental.mp3"}

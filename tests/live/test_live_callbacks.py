@@ -17,7 +17,7 @@ from airflow_provider_vocalsep.cli.main import main
 from airflow_provider_vocalsep.demo.ports import free_port
 from airflow_provider_vocalsep.demo.processes import Service, wait_until
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
-from airflow_provider_vocalsep.landing.keys import parse_s3_uri
+from airflow_provider_vocalsep.storage.location import parse_s3_uri
 
 DAG_ID = "called_back"
 SECRET = "a-secret-of-the-live-tests-0123456789"

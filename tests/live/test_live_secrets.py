@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
-from airflow_provider_vocalsep.landing.keys import parse_s3_uri
+from airflow_provider_vocalsep.storage.location import parse_s3_uri
 
 CALLBACK_SECRET = "a-callback-secret-that-nobody-may-read-0123"
 HMAC_KEY = "an-hmac-key-that-nobody-may-read-0123456789"

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_vocalsep.api.errors import Verdict
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
-from airflow_provider_vocalsep.landing.keys import StemLocation
 from airflow_provider_vocalsep.landing.manifest import LandedStem, Manifest, describe_track
 from airflow_provider_vocalsep.ledger import (
     Event,
@@ -25,6 +24,7 @@ from airflow_provider_vocalsep.ledger import (
 )
 from airflow_provider_vocalsep.runs.report import BatchReport, RowState, TrackRow
 from airflow_provider_vocalsep.runs.report_file import ReportFile, run_folder
+from airflow_provider_vocalsep.storage.location import Location
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -111,7 +111,7 @@ class World:
     def land(self, key: str, by: TaskInstanceRef = NIGHTLY, **fields: Any) -> TrackRow:
         """Take a track all the way."""
         vendor_task_id, track = self.submit(key, by, **fields), self.track(key, **fields)
-        identity, place = self.identity(track), StemLocation(DESTINATION, key, KIND)
+        identity, place = self.identity(track), Location.parse(DESTINATION).stems(key, KIND)
         self.ledger.record_separated(identity, vendor_task_id, by, status="SUCCESS")
         stems = []
         for name in ("vocals", "instrumental"):
@@ -171,8 +171,8 @@ class World:
 
 
 def manifest_key(key: str) -> str:
-    return StemLocation(DESTINATION, key, KIND).manifest_key
+    return Location.parse(DESTINATION).stems(key, KIND).manifest_key
 
 
 def stem_key(key: str, name: str = "vocals") -> str:
-    return StemLocation(DESTINATION, key, KIND).stem_key(name, "mp3")
+    return Location.parse(DESTINATION).stems(key, KIND).stem_key(name, "mp3")

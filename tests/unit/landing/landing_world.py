@@ -9,8 +9,8 @@ from airflow_provider_vocalsep.api.models import SeparationTask, StemLink
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType, TaskStatus
 from airflow_provider_vocalsep.landing.guard import DownloadGuard
-from airflow_provider_vocalsep.landing.keys import StemLocation
 from airflow_provider_vocalsep.landing.land import Lander
+from airflow_provider_vocalsep.storage.location import Location, StemLocation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ class World:
     def place(
         self, key: str = "song", separation_type: SeparationType = SeparationType.SEPARATE_VOCAL, **more: Any
     ) -> StemLocation:
-        return StemLocation(self.destination, key, separation_type, **more)
+        return Location.parse(self.destination).stems(key, separation_type, **more)
 
     def pair(self, vocals: bytes, instrumental: bytes, **how: Any) -> SeparationTask:
         return task_of(
@@ -60,7 +60,7 @@ class World:
         return lander.land(
             task,
             place,
-            track=Track(key=place.track_key, task_id="m", audio_id="a", title="A song"),
+            track=Track(key=place.prefix.split("/")[-2], task_id="m", audio_id="a", title="A song"),
             dialect="sunoapi",
             refresh=refresh or (lambda: task),
             asked_by={"dag_id": "d", "try_number": 1},

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
-from airflow_provider_vocalsep.landing.errors import DestinationError
-from airflow_provider_vocalsep.landing.keys import StemLocation, parse_s3_uri, safe_key
+from airflow_provider_vocalsep.storage.errors import DestinationError
+from airflow_provider_vocalsep.storage.keys import safe_key
+from airflow_provider_vocalsep.storage.location import Location, parse_s3_uri
 
 #: Names as people give them, and names that look like the ones we make.
 NAMES = st.one_of(
@@ -83,18 +84,18 @@ class TestASafeKey:
 
 class TestAPlace:
     def test_names_stems_and_manifest(self) -> None:
-        place = StemLocation("s3://music/stems/", "Album/Song 1", SeparationType.SEPARATE_VOCAL)
+        place = Location.parse("s3://music/stems/").stems("Album/Song 1", SeparationType.SEPARATE_VOCAL)
         assert place.bucket == "music"
         assert place.prefix == f"stems/{safe_key('Album/Song 1')}/separate_vocal"
         assert place.stem_key("vocals", "mp3") == f"{place.prefix}/vocals.mp3"
         assert place.manifest_uri == f"s3://music/{place.prefix}/manifest.json"
 
     def test_may_be_the_top_of_a_bucket(self) -> None:
-        assert StemLocation("s3://music", "a", SeparationType.SPLIT_STEM).prefix == "a/split_stem"
+        assert Location.parse("s3://music").stems("a", SeparationType.SPLIT_STEM).prefix == "a/split_stem"
 
     def test_of_two_stem_names_is_two_places(self) -> None:
         kick, lead = (
-            StemLocation("s3://music", "a", SeparationType.SPLIT_STEM_ADVANCED, name)
+            Location.parse("s3://music").stems("a", SeparationType.SPLIT_STEM_ADVANCED, name)
             for name in ("Kick", "Lead Vocal")
         )
         assert kick.manifest_key == "a/split_stem_advanced/kick/manifest.json"
@@ -102,9 +103,9 @@ class TestAPlace:
 
     def test_that_is_not_in_s3_is_refused_at_once(self) -> None:
         with pytest.raises(DestinationError, match="/data/stems"):
-            StemLocation("/data/stems", "a", SeparationType.SPLIT_STEM)
+            Location.parse("/data/stems").stems("a", SeparationType.SPLIT_STEM)
 
     def test_keeps_a_strange_stem_name_inside(self) -> None:
-        key = StemLocation("s3://music", "a", SeparationType.SPLIT_STEM).stem_key("../../x", "mp3")
+        key = Location.parse("s3://music").stems("a", SeparationType.SPLIT_STEM).stem_key("../../x", "mp3")
         assert key.startswith("a/split_stem/")
         assert "/" not in key.removeprefix("a/split_stem/")

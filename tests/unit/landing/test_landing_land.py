@@ -18,15 +18,11 @@ from airflow_provider_vocalsep.api.errors import VendorUnreachableError
 from airflow_provider_vocalsep.api.models import SeparationTask, StemLink
 from airflow_provider_vocalsep.api.vocabulary import EXPECTED_STEMS, SeparationType
 from airflow_provider_vocalsep.landing import download as download_module
-from airflow_provider_vocalsep.landing.errors import (
-    DestinationError,
-    DownloadRefusedError,
-    LandingError,
-    LandingRefusedError,
-)
+from airflow_provider_vocalsep.landing.errors import DownloadRefusedError, LandingError, LandingRefusedError
 from airflow_provider_vocalsep.landing.guard import DownloadGuard
-from airflow_provider_vocalsep.landing.keys import StemLocation
 from airflow_provider_vocalsep.landing.land import check_destination, read_manifest, verify_landed
+from airflow_provider_vocalsep.storage.errors import DestinationError
+from airflow_provider_vocalsep.storage.location import Location
 
 if TYPE_CHECKING:
     from landing_world import World
@@ -110,7 +106,7 @@ class TestALanding:
     def test_takes_any_name_of_a_track(self, world: World, key: str) -> None:
         place = world.place(key)
         if not key.strip():
-            place = StemLocation(world.destination, "~", SeparationType.SEPARATE_VOCAL)
+            place = Location.parse(world.destination).stems("~", SeparationType.SEPARATE_VOCAL)
         manifest = world.land(world.pair(VOCALS, INSTRUMENTAL), place)
         assert world.read(manifest.stems[0].uri) == VOCALS
         assert all(".." not in found and not found.startswith("_") for found in world.keys())
@@ -409,7 +405,7 @@ class TestADestination:
         assert world.unfinished_uploads() == []
 
     def test_without_a_bucket_is_named_with_the_remedy(self, world: World) -> None:
-        place = StemLocation("s3://nobodys-bucket/out", "song", SeparationType.SEPARATE_VOCAL)
+        place = Location.parse("s3://nobodys-bucket/out").stems("song", SeparationType.SEPARATE_VOCAL)
         with pytest.raises(DestinationError, match="no bucket 'nobodys-bucket'. Create it"):
             check_destination(world.s3, place)
         with pytest.raises(DestinationError, match="nobodys-bucket"):

@@ -25,9 +25,7 @@ from airflow_provider_vocalsep.api.models import Callback
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.callbacks.channel import callback_event
 from airflow_provider_vocalsep.callbacks.inbox import callbacks_by_attempt, record_delivery
-from airflow_provider_vocalsep.landing.keys import StemLocation
 from airflow_provider_vocalsep.ledger import Event, Ledger, LedgerEntry, TaskInstanceRef
-from airflow_provider_vocalsep.operators._runtime import is_final
 from airflow_provider_vocalsep.runs.report import BatchReport, RowState
 from airflow_provider_vocalsep.separation.adoption import CallbackChannel
 from airflow_provider_vocalsep.separation.batch import BatchJob
@@ -35,6 +33,7 @@ from airflow_provider_vocalsep.separation.batch_polling import BatchPoller
 from airflow_provider_vocalsep.separation.submitting import OnLostSubmit, Submitter
 from airflow_provider_vocalsep.separation.track_job import Separation, SeparationJob
 from airflow_provider_vocalsep.separation.track_work import TrackWork
+from airflow_provider_vocalsep.storage.location import Location
 
 TRACKS = [
     Track(key="made there", task_id="t", audio_id="a"),
@@ -289,7 +288,7 @@ class Leg:
         self.scene.bucket.put(self.ti.report_key, report.to_jsonl())
 
     def _job(self, report: BatchReport) -> BatchJob:
-        return BatchJob(TRACKS, report, self._work, heard=self._heard, is_final=is_final)
+        return BatchJob(TRACKS, report, self._work, heard=self._heard)
 
     def _heard(self, attempt_id: str) -> list[Event]:
         return [callback_event(heard, attempt_id, self.asker) for heard in self.inbox.get(attempt_id, [])]
@@ -303,7 +302,7 @@ class Leg:
             scene.charges, separation, attempt_id=lambda: scene.claimed.get(me, ""), paying=scene.on_pay
         )
         job = SeparationJob(separation, vendor=vendor, ledger=self.ledger, asked_by=self.asker)
-        place = StemLocation(DESTINATION, track.key, KIND)
+        place = Location.parse(DESTINATION).stems(track.key, KIND)
         submitter = Submitter(
             separation, vendor=vendor, ledger=self.ledger, asked_by=self.asker,
             manifest_uri=place.manifest_uri, on_lost_submit=self.policy, line=self._line(),

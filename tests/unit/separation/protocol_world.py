@@ -33,16 +33,17 @@ from airflow_provider_vocalsep.api.errors import (
 )
 from airflow_provider_vocalsep.api.models import SeparationTask, StemLink
 from airflow_provider_vocalsep.api.vocabulary import SeparationType, TaskStatus
-from airflow_provider_vocalsep.landing.errors import LandingError, StorageError
+from airflow_provider_vocalsep.landing.errors import LandingError
 from airflow_provider_vocalsep.landing.manifest import LandedStem, Manifest, describe_track
 from airflow_provider_vocalsep.ledger import LedgerConflictError, LedgerEntry, LedgerError, MemoryLedgerStore
+from airflow_provider_vocalsep.storage.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_provider_vocalsep.api.track import Track
-    from airflow_provider_vocalsep.landing.keys import StemLocation
     from airflow_provider_vocalsep.separation.track_job import Separation
+    from airflow_provider_vocalsep.storage.location import StemLocation
 
 DIALECT = get_dialect("sunoapi")
 DESTINATION = "s3://stems/all"

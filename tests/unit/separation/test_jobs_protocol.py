@@ -23,11 +23,11 @@ from protocol_runs import TRACKS, Scene, TaskInstance
 from protocol_world import DESTINATION, KIND, Process, no_threads_and_no_pauses, stem_of
 
 from airflow_provider_vocalsep.api.vocabulary import TaskStatus
-from airflow_provider_vocalsep.landing.keys import StemLocation, parse_s3_uri
 from airflow_provider_vocalsep.landing.manifest import Manifest
 from airflow_provider_vocalsep.ledger import EntryState
 from airflow_provider_vocalsep.runs.report import BatchReport, RowState
 from airflow_provider_vocalsep.separation.submitting import OnLostSubmit
+from airflow_provider_vocalsep.storage.location import Location, parse_s3_uri
 
 #: Histories that are tried, and the most steps of each.
 EXAMPLES = int(os.environ.get("VOCALSEP_MODEL_EXAMPLES", "250"))
@@ -211,7 +211,7 @@ def check_books(scene: Scene) -> None:
 
 
 def check_stems(scene: Scene, track_key: str, vendor_task_id: str | None) -> None:
-    place = StemLocation(DESTINATION, track_key, KIND)
+    place = Location.parse(DESTINATION).stems(track_key, KIND)
     manifest = Manifest.from_json(scene.bucket.objects[place.manifest_key])
     assert manifest.vendor_task_id == vendor_task_id
     for stem in manifest.stems:

@@ -5,8 +5,9 @@ import json
 import pytest
 from ui_world import AUDIO, BUCKET, asker
 
-from airflow_provider_vocalsep.landing.keys import StemLocation
+from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.runs.listing import Destination
+from airflow_provider_vocalsep.storage.location import Location
 
 NAMES = {"dag_id": "open", "run_id": "manual__1", "task_id": "separate", "map_index": -1, "track": "song"}
 
@@ -98,7 +99,7 @@ class TestWhatIsNotServed:
     )
     def test_an_object_outside_of_the_destination_whatever_the_manifest_says(self, hear, bucket, client, uri):
         client.put_object(Bucket=BUCKET, Key="other/secret.mp3", Body=b"secret")
-        place = StemLocation(bucket.uri, "song", "separate_vocal")
+        place = Location.parse(bucket.uri).stems("song", SeparationType.SEPARATE_VOCAL)
         manifest = json.loads(client.get_object(Bucket=BUCKET, Key=place.manifest_key)["Body"].read())
         manifest["stems"][0]["uri"] = uri
         bucket.put(place.manifest_key, json.dumps(manifest).encode())
@@ -120,7 +121,7 @@ class TestWhatIsNotServed:
         assert any("outside" in problem for problem in told["problems"])
 
     def test_a_page_that_pretends_to_be_a_stem(self, hear, bucket, client):
-        place = StemLocation(bucket.uri, "song", "separate_vocal")
+        place = Location.parse(bucket.uri).stems("song", SeparationType.SEPARATE_VOCAL)
         manifest = json.loads(client.get_object(Bucket=BUCKET, Key=place.manifest_key)["Body"].read())
         manifest["stems"][0]["content_type"] = "text/html"
         bucket.put(place.manifest_key, json.dumps(manifest).encode())

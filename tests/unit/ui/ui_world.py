@@ -7,7 +7,6 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
-from airflow_provider_vocalsep.landing.keys import StemLocation, safe_key
 from airflow_provider_vocalsep.landing.manifest import LandedStem, Manifest
 from airflow_provider_vocalsep.ledger import (
     Identity,
@@ -19,6 +18,8 @@ from airflow_provider_vocalsep.ledger import (
 )
 from airflow_provider_vocalsep.runs.listing import Destination, folder_of
 from airflow_provider_vocalsep.runs.report import BatchReport, RowState, TrackRow
+from airflow_provider_vocalsep.storage.keys import safe_key
+from airflow_provider_vocalsep.storage.location import Location
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -72,7 +73,7 @@ class Bucket:
 
     def land(self, asker: TaskInstanceRef, key: str, title: str | None = None, **changes: Any) -> TrackRow:
         """Land a track with two stems, its manifest and its ledger entry, and return its row."""
-        place = StemLocation(self.uri, key, SeparationType.SEPARATE_VOCAL)
+        place = Location.parse(self.uri).stems(key, SeparationType.SEPARATE_VOCAL)
         ledger = Ledger(
             S3LedgerStore(self.client, BUCKET, f"{self.destination.prefix}/_vocalsep/ledger".strip("/")),
             now=lambda: NOW,
