@@ -1,10 +1,10 @@
-"""An Airflow task instance's own callback line: the addresses that it gives out, and what came in on them."""
+"""How the vendor calls a task instance back: the addresses that it gives out, and the callbacks that came."""
 
 from __future__ import annotations
 
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_vocalsep.callbacks.inbox import (
     BATCH_KEY,
@@ -15,76 +15,104 @@ from airflow_provider_vocalsep.callbacks.inbox import (
 )
 from airflow_provider_vocalsep.callbacks.token import CALLBACK_PATH, TOKEN_LIFE, CallbackClaims, mint
 from airflow_provider_vocalsep.ledger import Event
-from airflow_provider_vocalsep.separation.adoption import CallbackChannel
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
     from airflow_provider_vocalsep.client.settings import AccountSettings
     from airflow_provider_vocalsep.ledger import TaskInstanceRef
 
 
-def callback_channel(
-    context: Context,
-    settings: AccountSettings,
-    *,
-    conn_id: str,
-    asked_by: TaskInstanceRef,
-    grace: float,
-    just_heard: str | None = None,
-    inbox: dict[str, list[ReceivedCallback]] | None = None,
-) -> CallbackChannel | None:
+class CallbackChannel:
     """
-    Open the line of a task instance.
+    The callbacks of a task instance with one track.
 
-    :param context: Its Airflow context.
-    :param settings: The vendor account.
-    :param conn_id: Connection of the account; the receiver verifies tokens with its secret.
     :param asked_by: The task instance.
-    :param grace: See :class:`~airflow_provider_vocalsep.separation.adoption.CallbackChannel`.
-    :param just_heard: The vendor task whose callback resumed this task instance from the wait for one. Airflow before
-        3.3 has no other memory of it.
-    :param inbox: What a batch heard, see :func:`inbox_of`; ``None`` for a task instance with one track.
-    :return: ``None`` when the connection does not switch callbacks on.
+    :param settings: The vendor account; the receiver verifies tokens with its secret.
+    :param conn_id: Connection of the account.
+    :param task_state: Airflow's task state store of the task instance, in which the receiver leaves callbacks; ``None``
+        before Airflow 3.3, where nothing remembers them.
+    :param named: The vendor task whose callback resumed this task instance, for Airflow before 3.3.
     """
-    base_url, secrets = settings.callback_base_url, settings.callback_secrets
-    if base_url is None or not secrets:
-        return None
 
-    def url_of(attempt_id: str) -> str:
+    #: Whether the callbacks of all attempts lie together and resume the task instance when the last one has come.
+    together = False
+
+    def __init__(
+        self,
+        asked_by: TaskInstanceRef,
+        settings: AccountSettings,
+        *,
+        conn_id: str,
+        task_state: Any | None,
+        named: str | None = None,
+    ) -> None:
+        self.asked_by = asked_by
+        self.settings = settings
+        self.conn_id = conn_id
+        self.task_state = task_state
+        self.named = named
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the connection asks the vendor to call back."""
+        return self.settings.callback_base_url is not None and bool(self.settings.callback_secrets)
+
+    def refresh(self) -> None:
+        """Read again which callbacks have come; here they are read each time."""
+
+    def url_of(self, attempt_id: str) -> str:
+        """Return the address that the submit of an attempt gives to the vendor."""
         expires = int(time.time()) + TOKEN_LIFE
-        claims = CallbackClaims(conn_id, *asked_by.instance, attempt_id, expires, inbox is not None)
-        return f"{base_url}{CALLBACK_PATH}{mint(claims, secrets[0])}"
+        claims = CallbackClaims(self.conn_id, *self.asked_by.instance, attempt_id, expires, self.together)
+        token = mint(claims, self.settings.callback_secrets[0])
+        return f"{self.settings.callback_base_url}{CALLBACK_PATH}{token}"
 
-    def heard(attempt_id: str) -> str | None:
-        found = remembered(context, attempt_id) if inbox is None else inbox.get(attempt_id)
-        return found[0].vendor_task_id if found else just_heard
+    def events_of(self, attempt_id: str) -> list[Event]:
+        """Return the callbacks that came for an attempt, as lines of the ledger's history."""
+        return [
+            callback_event(callback, attempt_id, self.asked_by) for callback in self._received(attempt_id)
+        ]
 
-    return CallbackChannel(url_of=url_of, heard=heard, grace=grace)
+    def vendor_task_of(self, attempt_id: str) -> str | None:
+        """Return the vendor task that a callback named for an attempt."""
+        received = self._received(attempt_id)
+        return received[0].vendor_task_id if received else self.named
 
-
-def remembered(context: Context, attempt_id: str) -> list[ReceivedCallback]:
-    """Return the callbacks that came for an attempt of this task instance. Before Airflow 3.3 nothing remembers them."""
-    store = context.get("task_state_store")
-    return received_callbacks(store.get(inbox_key(attempt_id))) if store is not None and attempt_id else []
-
-
-def inbox_of(context: Context) -> dict[str, list[ReceivedCallback]]:
-    """Return the callbacks that came for the attempts of this task instance, a batch."""
-    store = context.get("task_state_store")
-    return callbacks_by_attempt(store.get(BATCH_KEY)) if store is not None else {}
+    def _received(self, attempt_id: str) -> list[ReceivedCallback]:
+        if self.task_state is None or not attempt_id:
+            return []
+        return received_callbacks(self.task_state.get(inbox_key(attempt_id)))
 
 
-def callback_event(heard: ReceivedCallback, attempt_id: str, asked_by: TaskInstanceRef) -> Event:
-    """Turn a remembered callback into a line of the ledger's history."""
+class BatchCallbackChannel(CallbackChannel):
+    """The callbacks of a batch. They are read together: at the start, and at each :meth:`refresh`."""
+
+    together = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.inbox: dict[str, list[ReceivedCallback]] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read again which callbacks have come."""
+        if self.task_state is not None:
+            self.inbox.update(callbacks_by_attempt(self.task_state.get(BATCH_KEY)))
+        return self.inbox
+
+    def _received(self, attempt_id: str) -> list[ReceivedCallback]:
+        return self.inbox.get(attempt_id, [])
+
+
+def callback_event(callback: ReceivedCallback, attempt_id: str, asked_by: TaskInstanceRef) -> Event:
+    """Return a callback as a line of the ledger's history."""
     return Event(
-        at=datetime.fromisoformat(heard.first_at),
+        at=datetime.fromisoformat(callback.first_at),
         event="called_back",
         by=asked_by,
         attempt_id=attempt_id,
-        vendor_task_id=heard.vendor_task_id,
-        code=heard.code,
-        message=heard.message or None,
-        count=heard.count,
-        last_at=datetime.fromisoformat(heard.last_at) if heard.count > 1 else None,
+        vendor_task_id=callback.vendor_task_id,
+        code=callback.code,
+        message=callback.message or None,
+        count=callback.count,
+        last_at=datetime.fromisoformat(callback.last_at) if callback.count > 1 else None,
     )

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
 from airflow_provider_vocalsep.ledger.entry import Identity, LedgerEntry
 from airflow_provider_vocalsep.ledger.errors import LedgerConflictError, LedgerError
+from airflow_provider_vocalsep.storage.errors import ConflictError, NotFoundError, StorageError
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+    from airflow_provider_vocalsep.storage.location import Location
+    from airflow_provider_vocalsep.storage.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
-#: S3's answers to a condition that does not hold: PutObject, "Conditional writes" (412; 409 while another
-#: conditional write of the same key is under way; 404 when If-Match names a key that is gone).
-_CONFLICT_CODES = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
-_ABSENT_CODES = frozenset({"NoSuchKey", "404", "NotFound"})
+_JSON = "application/json"
 
 
 class LedgerStore(Protocol):
@@ -37,7 +35,7 @@ class LedgerStore(Protocol):
         """
 
     def uri_of(self, identity: Identity) -> str:
-        """Say where the entry is, for messages."""
+        """Return the address of the entry, for messages."""
 
 
 class MemoryLedgerStore:
@@ -62,49 +60,44 @@ class MemoryLedgerStore:
         return str(current + 1)
 
     def uri_of(self, identity: Identity) -> str:
-        """Say where the entry is, for messages."""
+        """Return the address of the entry, for messages."""
         return f"memory:{identity.digest}"
 
 
 class S3LedgerStore:
     """
-    Entries as S3 objects ``{prefix}/{first two hex}/{sha256}.json``, changed by compare-and-swap.
+    Entries as S3 objects ``{first two hex}/{sha256}.json`` in a folder, changed by compare-and-swap.
 
-    At first use it finds out whether the store honours ``If-None-Match`` and ``If-Match``. One that does
-    not is warned about once and then written plainly: still right for one run at a time.
+    At first use it finds out whether the store honours ``If-None-Match`` and ``If-Match``. One that does not is warned about
+    once and then written plainly: still right for one run at a time.
 
-    :param client: A boto3 S3 client.
-    :param bucket: Bucket of the ledger.
-    :param prefix: Key prefix of the ledger, without a slash at either end.
+    :param store: The object store.
+    :param location: Folder of the ledger.
     """
 
-    def __init__(self, client: S3Client, bucket: str, prefix: str) -> None:
-        self.client = client
-        self.bucket = bucket
-        self.prefix = prefix
+    def __init__(self, store: ObjectStore, location: Location) -> None:
+        self.store = store
+        self.location = location
         self._conditional: bool | None = None
 
     def uri_of(self, identity: Identity) -> str:
-        """Say where the entry is, for messages."""
-        return f"s3://{self.bucket}/{self._key(identity)}"
+        """Return the address of the entry, for messages."""
+        return self.location.uri_of(self._key(identity))
 
     def read(self, identity: Identity) -> tuple[LedgerEntry | None, str | None]:
         """
         Return the entry and its ETag.
 
-        :raises LedgerError: when it cannot be told what the ledger says.
+        :raises LedgerError: the entry cannot be read; never the same as "there is no entry".
         """
         try:
-            answer = self.client.get_object(Bucket=self.bucket, Key=self._key(identity))
-            body = answer["Body"].read()
-        except ClientError as e:
-            if _code(e) in _ABSENT_CODES:
-                return None, None
-            raise self._unusable(identity, "read", e) from e
-        except BotoCoreError as e:
+            body, etag = self.store.get_versioned(self.location.bucket, self._key(identity))
+        except NotFoundError:
+            return None, None
+        except StorageError as e:
             raise self._unusable(identity, "read", e) from e
         try:
-            return LedgerEntry.model_validate_json(body), answer["ETag"]
+            return LedgerEntry.model_validate_json(body), etag
         except ValidationError as e:
             raise LedgerError(
                 f"Ledger entry {self.uri_of(identity)} is not readable ({e.error_count()} problems, first: "
@@ -117,67 +110,37 @@ class S3LedgerStore:
         Replace the version that was read.
 
         :return: Its ETag, where the store honours conditions.
-        :raises LedgerConflictError: when another writer was first.
-        :raises LedgerError: when the store did not take it.
+        :raises LedgerConflictError: another writer was first.
+        :raises LedgerError: the store did not take it.
         """
+        bucket, key, body = self.location.bucket, self._key(identity), entry.to_json()
         try:
-            etag = self._put(self._key(identity), entry.to_json(), self._condition(version))
-        except ClientError as e:
-            if _code(e) in _CONFLICT_CODES or (version is not None and _code(e) in _ABSENT_CODES):
-                raise LedgerConflictError(f"{self.uri_of(identity)} was changed by another writer") from e
+            if self._honours_conditions():
+                return self.store.swap(bucket, key, body, content_type=_JSON, version=version)
+            self.store.put(bucket, key, body, content_type=_JSON)
+        except ConflictError as e:
+            raise LedgerConflictError(f"{self.uri_of(identity)} was changed by another writer") from e
+        except StorageError as e:
             raise self._unusable(identity, "write", e) from e
-        except BotoCoreError as e:
-            raise self._unusable(identity, "write", e) from e
-        return etag if self._conditional else None
+        return None
 
-    def _condition(self, version: str | None) -> dict[str, Any]:
+    def _honours_conditions(self) -> bool:
         if self._conditional is None:
-            self._conditional = self._honours_conditions()
+            probe = self.location.key("_conditional-writes-probe")
+            self._conditional = self.store.honours_conditions(self.location.bucket, probe)
             if not self._conditional:
                 log.warning(
                     "The object store behind s3://%s ignores conditional writes (If-None-Match, If-Match). The "
                     "ledger works, but only one run at a time may use it: two at once could pay twice.",
-                    self.bucket,
+                    self.location.bucket,
                 )
-        if not self._conditional:
-            return {}
-        return {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
-
-    def _honours_conditions(self) -> bool:
-        """Try both conditions on an object of the ledger's own, where each must be refused."""
-        key = f"{self.prefix}/_conditional-writes-probe"
-        if self._accepts(key, {"IfNoneMatch": "*"}) and self._accepts(key, {"IfNoneMatch": "*"}):
-            return False
-        return not self._accepts(key, {"IfMatch": '"00000000000000000000000000000000"'})
-
-    def _accepts(self, key: str, condition: dict[str, Any]) -> bool:
-        try:
-            self._put(key, b"Finds out whether this store honours conditional writes.", condition)
-        except ClientError as e:
-            if _code(e) in _CONFLICT_CODES:
-                return False
-            if _code(e) in ("NotImplemented", "501", "InvalidArgument"):
-                return True  # the store has no such condition, which is as good as ignoring it
-            raise LedgerError(f"The ledger s3://{self.bucket}/{self.prefix} cannot be written: {e}") from e
-        except BotoCoreError as e:
-            raise LedgerError(f"The ledger s3://{self.bucket}/{self.prefix} cannot be written: {e}") from e
-        return True
-
-    def _put(self, key: str, body: bytes, condition: dict[str, Any]) -> str:
-        answer = self.client.put_object(
-            Bucket=self.bucket, Key=key, Body=body, ContentType="application/json", **condition
-        )
-        return answer["ETag"]
+        return self._conditional
 
     def _key(self, identity: Identity) -> str:
-        return f"{self.prefix}/{identity.digest[:2]}/{identity.digest}.json"
+        return self.location.key(identity.digest[:2], f"{identity.digest}.json")
 
-    def _unusable(self, identity: Identity, verb: str, cause: Exception) -> LedgerError:
+    def _unusable(self, identity: Identity, verb: str, cause: StorageError) -> LedgerError:
         return LedgerError(
-            f"Could not {verb} the ledger entry {self.uri_of(identity)}: {cause}. What is not known to be unpaid "
-            "is not paid again: check the bucket and its permissions; a retry goes on from what the ledger holds."
+            f"Could not {verb} the ledger entry {self.uri_of(identity)}: {cause} What is not known to be unpaid is not paid "
+            "again: check the bucket and its permissions; a retry goes on from what the ledger holds."
         )
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))

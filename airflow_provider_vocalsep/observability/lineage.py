@@ -10,19 +10,17 @@ from urllib.parse import urlsplit
 from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 
 from airflow_provider_vocalsep.api.errors import VocalSepError
-from airflow_provider_vocalsep.landing.land import read_manifest
 from airflow_provider_vocalsep.landing.manifest import describe_track
 from airflow_provider_vocalsep.runs.report import RowState
 from airflow_provider_vocalsep.storage.location import parse_s3_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_vocalsep.api.track import Track
     from airflow_provider_vocalsep.landing.manifest import Manifest
-    from airflow_provider_vocalsep.operators.batch_parts import BatchParts
     from airflow_provider_vocalsep.runs.report import BatchReport
 
 log = logging.getLogger(__name__)
@@ -127,19 +125,25 @@ class BatchLineage:
     """
     What a batch reads and writes.
 
-    :param parts: What it worked with.
-    :param report: What became of its tracks.
+    :param destination: ``s3://bucket/prefix`` under which its stems land.
+    :param vendor: Address of the vendor's API.
+    :param tracks: Its tracks.
+    :param report: Their states.
+    :param manifest_of: Reads the manifest of a track.
     :param chunk: Address of the chunk file, if its tracks came from one.
     """
 
-    parts: BatchParts
+    destination: str
+    vendor: str
+    tracks: Sequence[Track]
     report: BatchReport
+    manifest_of: Callable[[Track], Manifest | None]
     chunk: str | None
 
     def folder(self) -> Lineage:
         """Return it with everything that landed as one dataset, the destination."""
         totals = self.report.totals()
-        whole = Data.at(self.parts.destination, bytes=totals["bytes"], files=totals["stems"])
+        whole = Data.at(self.destination, bytes=totals["bytes"], files=totals["stems"])
         return Lineage(inputs=self._read, outputs=(whole,) if totals["landed"] else ())
 
     def facets(self) -> OperatorLineage[Any, Any]:
@@ -158,11 +162,10 @@ class BatchLineage:
 
     def _listed(self) -> Lineage:
         landed = {row.track for row in self.report.rows_in(RowState.LANDED)}
-        tracks = [track for track in self.parts.tracks if track.key in landed]
-        vendor = self.parts.hook.settings.base_url
-        manifests = [read_manifest(self.parts.s3_client, self.parts.place(track)) for track in tracks]
+        tracks = [track for track in self.tracks if track.key in landed]
+        manifests = [self.manifest_of(track) for track in tracks]
         return Lineage(
-            inputs=(*self._read, *(Data.of_track(track, vendor) for track in tracks)),
+            inputs=(*self._read, *(Data.of_track(track, self.vendor) for track in tracks)),
             outputs=tuple(stem for manifest in manifests if manifest for stem in stems_of(manifest)),
         )
 

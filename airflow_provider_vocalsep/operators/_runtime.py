@@ -1,15 +1,17 @@
-"""Putting a job together from an operator's arguments and its Airflow context."""
+"""From an operator's arguments and its Airflow context to a runtime for tracks, and from errors to Airflow's."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_provider_vocalsep.api.errors import TrackError, VocalSepError
-from airflow_provider_vocalsep.client.settings import USER_AGENT
+from airflow_provider_vocalsep.api.requests import parse_separation_type
+from airflow_provider_vocalsep.callbacks.channel import BatchCallbackChannel, CallbackChannel
+from airflow_provider_vocalsep.client.pace import submit_gate
 from airflow_provider_vocalsep.landing.guard import DownloadGuard
 from airflow_provider_vocalsep.landing.land import Lander
 from airflow_provider_vocalsep.ledger import (
@@ -21,53 +23,70 @@ from airflow_provider_vocalsep.ledger import (
 )
 from airflow_provider_vocalsep.ledger.task_state_store import TaskStateLedgerStore
 from airflow_provider_vocalsep.observability import metrics
-from airflow_provider_vocalsep.separation.submitting import OnLostSubmit
-from airflow_provider_vocalsep.storage.location import Location, StemLocation, parse_s3_uri
+from airflow_provider_vocalsep.runs.report import BatchReport
+from airflow_provider_vocalsep.runs.report_file import ReportFile
+from airflow_provider_vocalsep.separation.runtime import LandingTarget, OnLostSubmit, Runtime, SeparationOptions
+from airflow_provider_vocalsep.separation.track_job import LandingJob, TrackJob
+from airflow_provider_vocalsep.storage.clients import store_from_connection
+from airflow_provider_vocalsep.storage.location import Location
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-    from mypy_boto3_s3 import S3Client
+    from collections.abc import Callable, Iterator
 
     from airflow_provider_vocalsep.api.track import Track
-    from airflow_provider_vocalsep.api.vocabulary import SeparationType
-    from airflow_provider_vocalsep.client.settings import AccountSettings
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
+    from airflow_provider_vocalsep.storage.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
-#: Connections to the bucket that are kept: a batch's eight tracks read their ledger entries while eight stems and eight parts
-#: move. botocore keeps ten, and warns of each one more.
-_S3_CONNECTIONS = 32
+Job = TypeVar("Job", bound="LandingJob")
 
 
-def check_choices(if_landed: str, on_lost_submit: str) -> None:
+class Separating(Protocol):
+    """The arguments that both separating operators have."""
+
+    separation_type: str
+    stem_name: str | None
+    destination: Any
+    ledger: str | None
+    aws_conn_id: str | None
+    vocalsep_conn_id: str
+    if_landed: str
+    on_lost_submit: str
+    adoption_grace: float | str
+    max_submissions: int
+    upload_args: dict[str, Any] | None
+
+    @property
+    def hook(self) -> VocalSeparationHook:
+        """The hook of the vendor account."""
+
+
+def airflow_error(error: Exception, *, track_key: object = None) -> Exception:
     """
-    Check the arguments that are one of a few words.
+    Return the error that Airflow is to see: it retries what a retry may mend, and fails at once what it cannot.
 
-    :raises TrackError: naming the argument and the words.
+    :param error: Ours, or any other.
+    :param track_key: Key of the track that it is about; a message that does not name it gets it in front.
+    :return: An ``AirflowFailException`` with the same message for an error that no retry mends, else the error itself.
     """
-    if if_landed not in ("skip", "replace"):
-        raise TrackError(f"if_landed is 'skip' or 'replace', not {if_landed!r}.")
-    if on_lost_submit not in [policy.value for policy in OnLostSubmit]:
-        raise TrackError(f"on_lost_submit is 'adopt', 'resubmit' or 'fail', not {on_lost_submit!r}.")
-
-
-def raise_for_airflow(error: VocalSepError, *, track_key: object = None) -> NoReturn:
-    """
-    Let Airflow retry what may pass and fail at once what will not.
-
-    :param error: The error.
-    :param track_key: Key of the track that it is about; a message that does not name it yet is made to.
-    :raises AirflowFailException: for an error that no retry mends, with the same message.
-    """
+    if not isinstance(error, VocalSepError):
+        return error
     if track_key and repr(track_key) not in str(error):
         error.args = (f"Track {track_key!r}: {error}",)
-    if not error.retryable:
-        raise AirflowFailException(str(error)) from error
-    raise error
+    return error if error.retryable else AirflowFailException(str(error))
+
+
+def raise_for_airflow(error: VocalSepError) -> NoReturn:
+    """Raise what :func:`airflow_error` returns."""
+    raise airflow_error(error) from error
 
 
 def task_instance_ref(context: Context) -> TaskInstanceRef:
-    """Say which task instance and try this is."""
+    """Return which task instance and try this is."""
     ti = context["ti"]
     return TaskInstanceRef(
         dag_id=ti.dag_id,
@@ -75,132 +94,188 @@ def task_instance_ref(context: Context) -> TaskInstanceRef:
         task_id=ti.task_id,
         map_index=-1 if ti.map_index is None else ti.map_index,
         try_number=ti.try_number,
-        # Airflow tells since 3.2, and nobody of a run that was not triggered by hand.
+        # Airflow has it since 3.2, and only for a run that was triggered by hand.
         user=getattr(context.get("dag_run"), "triggering_user_name", None),
     )
 
 
-def s3_client_of(aws_conn_id: str | None) -> S3Client:
+def open_track(
+    operator: Separating, track: Track, context: Context, *, named: str | None = None
+) -> TrackJob:
     """
-    Return the boto3 client of an AWS connection.
+    Open the job of an operator with a single track.
 
-    Built from the hook's session and not by its ``get_conn``, which walks the whole stack with its source lines to name its
-    caller in the user agent: half of all that a task process computes.
+    :param named: The vendor task whose callback resumed the operator, for Airflow before 3.3.
     """
-    from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-    from botocore.config import Config
-
-    hook = AwsBaseHook(aws_conn_id=aws_conn_id, client_type="s3")
-    ours = Config(user_agent_extra=USER_AGENT, max_pool_connections=_S3_CONNECTIONS)
-    return hook.get_session(region_name=hook.region_name).client(
-        "s3",
-        endpoint_url=hook.conn_config.get_service_endpoint_url("s3"),
-        config=ours.merge(hook.config),
-        verify=hook.verify,
+    needs_s3 = operator.destination or operator.ledger or (track.audio_url or "").startswith("s3://")
+    store = store_from_connection(operator.aws_conn_id) if needs_s3 else None
+    asked_by, task_state = task_instance_ref(context), context.get("task_state_store")
+    hook = operator.hook
+    callbacks = CallbackChannel(
+        asked_by, hook.settings, conn_id=operator.vocalsep_conn_id, task_state=task_state, named=named
+    )
+    options = _options_of(operator)
+    return TrackJob(
+        track,
+        Runtime(
+            options=options,
+            asked_by=asked_by,
+            vendor=hook.client,
+            ledger=open_ledger(operator, store, task_state),
+            callbacks=callbacks,
+            store=store,
+            target=open_target(operator, store, options, asked_by) if store and operator.destination else None,
+        ),
     )
 
 
-@dataclass(frozen=True)
-class LandingParts:
-    """What landing needs: the client, the place, and what carries the stems there."""
-
-    s3_client: S3Client
-    place: StemLocation
-    lander: Lander
-
-
-@dataclass(frozen=True)
-class Parts:
-    """
-    What one run of an operator works with.
-
-    :param context: Its Airflow context.
-    :param track: The track.
-    :param separation_type: What it is separated into.
-    :param asked_by: The task instance and its try.
-    :param ledger: The ledger.
-    :param s3_client: The boto3 client, if anything of it lies in S3.
-    :param landing: What landing needs; ``None`` without a destination.
-    """
-
-    context: Context
-    track: Track
-    separation_type: SeparationType
-    asked_by: TaskInstanceRef
-    ledger: Ledger
-    s3_client: S3Client | None
-    landing: LandingParts | None
-
-
-def assemble(
-    context: Context,
-    *,
-    track: Track,
-    separation_type: SeparationType,
-    stem_name: str | None,
-    destination: str | None,
-    ledger: str | None,
-    aws_conn_id: str | None,
-    upload_args: dict[str, Any] | None,
-    settings: AccountSettings,
-) -> Parts:
-    """Put the parts together; see the arguments of the operators."""
-    needs_s3 = destination or ledger or (track.audio_url or "").startswith("s3://")
-    s3_client = s3_client_of(aws_conn_id) if needs_s3 else None
-    landing = None
-    if destination and s3_client:
-        place = Location.parse(destination).stems(track.key, separation_type, stem_name)
-        landing = LandingParts(s3_client, place, lander_of(settings, s3_client, upload_args))
-    return Parts(
-        context=context,
-        track=track,
-        separation_type=separation_type,
-        asked_by=task_instance_ref(context),
-        ledger=ledger_of(ledger, destination, s3_client=s3_client, context=context),
-        s3_client=s3_client,
-        landing=landing,
+def open_batch(operator: Separating, context: Context, *, parallel: int) -> Runtime:
+    """Open the runtime of a batch."""
+    store, hook = store_from_connection(operator.aws_conn_id), operator.hook
+    asked_by, task_state = task_instance_ref(context), context.get("task_state_store")
+    options, settings = _options_of(operator), hook.settings
+    return Runtime(
+        options=options,
+        asked_by=asked_by,
+        vendor=hook.client,
+        ledger=open_ledger(operator, store, task_state),
+        callbacks=BatchCallbackChannel(
+            asked_by, settings, conn_id=operator.vocalsep_conn_id, task_state=task_state
+        ),
+        store=store,
+        target=open_target(operator, store, options, asked_by, max_parallel=parallel),
+        gate=submit_gate(settings.base_url, settings.account, settings.submit_rate),
     )
 
 
-def ledger_of(
-    uri: str | None, destination: str | None, *, s3_client: S3Client | None, context: Context
-) -> Ledger:
-    """
-    Open the ledger.
-
-    :param uri: Where it is; by default under the destination.
-    :param destination: Where stems land, if they do.
-    :param s3_client: Client for it.
-    :param context: Without either address the ledger is the task state store of this task instance, which
-        survives its retries (Airflow 3.3 and later), or else lasts as long as this try.
-    """
-    if uri is None and destination is not None:
-        uri = f"{destination.rstrip('/')}/_vocalsep/ledger"
-    if uri is not None and s3_client is not None:
-        bucket, prefix = parse_s3_uri(uri)
-        return Ledger(S3LedgerStore(s3_client, bucket, prefix.strip("/")), on_event=metrics.count_event)
-    task_state = context.get("task_state_store")
-    store: LedgerStore
-    if task_state is not None:
-        store = TaskStateLedgerStore(task_state)
-    else:
-        log.warning(
-            "There is neither a destination nor a ledger and this Airflow has no task state store: a retry of "
-            "this task submits, and pays, again. Set ledger='s3://...' or retries=0."
-        )
-        store = MemoryLedgerStore()
-    return Ledger(store, on_event=metrics.count_event)
-
-
-def lander_of(
-    settings: AccountSettings,
-    s3_client: S3Client,
-    upload_args: dict[str, Any] | None,
+def open_target(
+    operator: Any,
+    store: ObjectStore,
+    options: SeparationOptions,
+    asked_by: TaskInstanceRef,
     *,
     max_parallel: int = 4,
-) -> Lander:
-    """Build what carries stems to the bucket, guarded as the connection says."""
+) -> LandingTarget:
+    """Open the destination of an operator, guarded as its connection says."""
+    settings, destination = operator.hook.settings, Location.parse(operator.destination)
     guard = DownloadGuard(
         allowed_hosts=settings.download_hosts, allow_private_hosts=settings.allow_private_hosts
     )
-    return Lander(s3_client, guard=guard, upload_args=upload_args, max_parallel=max_parallel)
+    return LandingTarget(
+        store=store,
+        destination=destination,
+        lander=Lander(store, guard=guard, upload_args=operator.upload_args, max_parallel=max_parallel),
+        report_file=ReportFile(
+            store, destination, asked_by, options.separation_type, options.stem_name
+        ),
+    )
+
+
+def _options_of(operator: Separating) -> SeparationOptions:
+    if operator.if_landed not in ("skip", "replace"):
+        raise TrackError(f"if_landed is 'skip' or 'replace', not {operator.if_landed!r}.")
+    if operator.on_lost_submit not in [policy.value for policy in OnLostSubmit]:
+        raise TrackError(f"on_lost_submit is 'adopt', 'resubmit' or 'fail', not {operator.on_lost_submit!r}.")
+    return SeparationOptions(
+        separation_type=parse_separation_type(operator.separation_type),
+        stem_name=operator.stem_name,
+        replace=operator.if_landed == "replace",
+        on_lost_submit=OnLostSubmit(operator.on_lost_submit),
+        adoption_grace=float(operator.adoption_grace),
+        max_submissions=operator.max_submissions,
+    )
+
+
+@contextmanager
+def airflow_errors() -> Iterator[None]:
+    """Let Airflow retry what a retry may mend, and fail at once what it cannot."""
+    try:
+        yield
+    except VocalSepError as e:
+        raise_for_airflow(e)
+
+
+@contextmanager
+def track_leg(
+    operator: Any,
+    context: Context,
+    open_job: Callable[[], Job],
+    *,
+    track_key: object,
+    check_destination: bool = True,
+) -> Iterator[Job]:
+    """
+    Run one leg of an operator with a single track; write the track's row to the run report, however the leg ends.
+
+    :param open_job: Opens the job of the track.
+    :param track_key: Key of the track, for messages.
+    :param check_destination: Make sure, before the leg, that stems can be written.
+    """
+    reported: Job | None = None
+    try:
+        job = open_job()
+        if check_destination:
+            job.check_destination()
+        reported = job
+        yield job
+    except TaskDeferred:
+        write_report(reported, concluded=False)
+        raise
+    except Exception as e:
+        error = airflow_error(e, track_key=track_key)
+        final, ti = isinstance(error, AirflowFailException), context["ti"]
+        retried = not final and ti.try_number <= getattr(ti, "max_tries", 0)
+        if reported:
+            reported.row.record_failed(error if error is e else e, final=final)
+            write_report(reported, concluded=not retried)
+        if not retried:
+            metrics.tracks_ended("failed", 1, task_instance_ref(context), str(operator.separation_type))
+        if error is e:
+            raise
+        raise error from e
+    else:
+        write_report(reported, concluded=True)
+
+
+def write_report(job: LandingJob | None, *, concluded: bool) -> None:
+    """
+    Write the run report of a single track. It is an account only: an error is logged and changes nothing.
+
+    :param job: The track's; ``None`` if its destination is not known to be usable.
+    :param concluded: Whether the Airflow task ends here.
+    """
+    if job is None or job.runtime.target is None:
+        return
+    file = job.runtime.target.report_file
+    try:
+        job.count_money()
+        job.row.submits = job.row.paid
+        file.write(BatchReport([job.row], concluded=concluded))
+    except Exception as e:
+        log.warning("The run report %s was not written, which changes nothing: %s", file.uri, e)
+
+
+def open_ledger(operator: Separating, store: ObjectStore | None, task_state: Any | None) -> Ledger:
+    """
+    Open the ledger of an operator.
+
+    Without a ``ledger`` and a ``destination`` it is the task state store of the task instance, which survives its retries
+    (Airflow 3.3 and later), or else lasts as long as this try.
+    """
+    return Ledger(_ledger_store_of(operator, store, task_state), on_event=metrics.count_event)
+
+
+def _ledger_store_of(
+    operator: Separating, store: ObjectStore | None, task_state: Any | None
+) -> LedgerStore:
+    if store is not None and operator.ledger:
+        return S3LedgerStore(store, Location.parse(operator.ledger))
+    if store is not None and operator.destination:
+        return S3LedgerStore(store, Location.parse(operator.destination).ledger)
+    if task_state is not None:
+        return TaskStateLedgerStore(task_state)
+    log.warning(
+        "There is neither a destination nor a ledger and this Airflow has no task state store: a retry of "
+        "this task submits, and pays, again. Set ledger='s3://...' or retries=0."
+    )
+    return MemoryLedgerStore()

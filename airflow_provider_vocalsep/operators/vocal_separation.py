@@ -1,4 +1,4 @@
-"""Operators that have tracks separated."""
+"""Operators that separate tracks."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_vocalsep.api.errors import VocalSepError
-from airflow_provider_vocalsep.api.requests import parse_separation_type
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
-from airflow_provider_vocalsep.callbacks.channel import callback_channel, callback_event, remembered
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook, outcome_of
-from airflow_provider_vocalsep.landing.land import check_destination
+from airflow_provider_vocalsep.landing.manifest import Manifest
 from airflow_provider_vocalsep.links.page import PageLink, track_page
-from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
+from airflow_provider_vocalsep.links.stems import StemsLink
 from airflow_provider_vocalsep.observability.assets import emit_asset_event
 from airflow_provider_vocalsep.observability.lineage import (
     Data,
@@ -26,24 +23,14 @@ from airflow_provider_vocalsep.observability.lineage import (
     stems_of,
     tell_hook_lineage,
 )
-from airflow_provider_vocalsep.operators._runtime import (
-    LandingParts,
-    Parts,
-    assemble,
-    check_choices,
-    raise_for_airflow,
-)
-from airflow_provider_vocalsep.operators.reporting import Reporting
+from airflow_provider_vocalsep.operators._runtime import open_track, track_leg, write_report
 from airflow_provider_vocalsep.operators.vocal_separation_batch import VocalSeparationBatchOperator
 from airflow_provider_vocalsep.operators.waiting import Wait
-from airflow_provider_vocalsep.runs.report_file import ReportFile
 from airflow_provider_vocalsep.separation.adoption import AwaitingCallback
-from airflow_provider_vocalsep.separation.own_file import PreparedFile, prepare_file
 from airflow_provider_vocalsep.separation.polling import WaitOutcome
-from airflow_provider_vocalsep.separation.submitting import OnLostSubmit, Submission, Submitter
-from airflow_provider_vocalsep.separation.track_job import Separation, SeparationJob
-from airflow_provider_vocalsep.separation.track_report import TrackReport
-from airflow_provider_vocalsep.separation.waiting import WaitGivenUpError, wait_here
+from airflow_provider_vocalsep.separation.runtime import OnLostSubmit
+from airflow_provider_vocalsep.separation.submitting import Submission
+from airflow_provider_vocalsep.separation.waiting import WaitGivenUpError, WaitRefusedError, wait_here
 from airflow_provider_vocalsep.triggers.events import validate_event
 from airflow_provider_vocalsep.triggers.lost_submit import LostSubmitTrigger
 
@@ -51,21 +38,18 @@ __all__ = ["VocalSeparationBatchOperator", "VocalSeparationOperator"]
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from airflow.providers.common.compat.sdk import Context, TaskInstanceKey
 
-    from airflow_provider_vocalsep.api.models import SeparationTask
-    from airflow_provider_vocalsep.landing.manifest import Manifest
-    from airflow_provider_vocalsep.ledger import Event
-    from airflow_provider_vocalsep.ledger.transitions import CallbackLookup
-
+    from airflow_provider_vocalsep.separation.track_job import TrackJob
 
 #: Seconds after a submit whose answer was lost for which its callback is waited for: a separation takes 1 to 3 minutes,
 #: and how long vendors repeat a callback is not published.
 ADOPTION_GRACE = 900.0
 
-#: Seconds between looks for a callback in a worker that waits for it, ``deferrable=False``.
-_LOOK_FOR_CALLBACK = 2.0
+#: Seconds between two checks for a callback in a worker that waits for it, ``deferrable=False``.
+_CALLBACK_PAUSE = 2.0
 
 
 class VocalSeparationOperator(TellsLineage, BaseOperator):
@@ -180,22 +164,18 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
 
     @property
     def label(self) -> str:
-        """What the track is called: pass ``map_index_template="{{ task.label }}"`` to ``partial`` to see it in the grid."""
+        """Name of the track: pass ``map_index_template="{{ task.label }}"`` to ``partial`` to see it in the grid."""
         if isinstance(self.track, dict):
             return str(self.track.get("title") or self.track.get("key") or "")
         return str(self.track)
 
     def page(self, ti: TaskInstanceKey) -> str:
-        """Return the page of the track, for :class:`~airflow_provider_vocalsep.links.page.PageLink`; it knows destinations."""
+        """Return the page of the track, for :class:`~airflow_provider_vocalsep.links.page.PageLink`."""
         return track_page(ti, str(self._track_key).strip()) if self.destination and self._track_key else ""
 
     @property
     def _track_key(self) -> Any:
         return self.track.get("key") if isinstance(self.track, dict) else None
-
-    @cached_property
-    def _reporting(self) -> Reporting:
-        return Reporting()
 
     @cached_property
     def hook(self) -> VocalSeparationHook:
@@ -204,11 +184,13 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Secure the separation, then wait, then land; whatever of it is done already is not done again."""
-        with self._reporting.leg(context, str(self.separation_type)):
-            try:
-                return self._execute(context)
-            except VocalSepError as e:
-                raise_for_airflow(e, track_key=self._track_key)
+        with self._leg(context) as job:
+            return self._separate(context, job)
+
+    def execute_adoption(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Go on after a lost submit, once its callback has come or none is expected any more."""
+        with self._leg(context, named=(event or {}).get("vendor_task_id")) as job:
+            return self._separate(context, job)
 
     def execute_complete(
         self,
@@ -218,225 +200,134 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
         submitted_at: str | None = None,
     ) -> dict[str, Any]:
         """Land the stems, once the vendor has called back or the trigger has seen its task end."""
-        with self._reporting.leg(context, str(self.separation_type)):
-            try:
-                return self._complete(context, event, attempt_id, submitted_at)
-            except VocalSepError as e:
-                raise_for_airflow(e, track_key=self._track_key)
+        with self._leg(context, check_destination=False) as job:
+            outcome, vendor_task_id, message = validate_event(event)
+            since = datetime.fromisoformat(submitted_at) if submitted_at else datetime.now(tz=timezone.utc)
+            submission = Submission(vendor_task_id, since, attempt_id=attempt_id)
+            job.resume(submission)
+            self._raise_unless_ended(job, outcome, message)
+            return self._land_or_wait(context, job, submission)
 
-    def _complete(
-        self, context: Context, event: dict[str, Any] | None, attempt_id: str, submitted_at: str | None
-    ) -> dict[str, Any]:
-        outcome, vendor_task_id, message = validate_event(event)
-        parts = self._parts(context)
-        self._reads(parts, vendor_task_id)
-        job = self._job(parts, PreparedFile(parts.track))
-        since = datetime.fromisoformat(submitted_at) if submitted_at else datetime.now(tz=timezone.utc)
-        secured = Submission(vendor_task_id, since, attempt_id=attempt_id)
-        self._report(parts, job, secured)
-        self._check_outcome(job, outcome, message)
-        task = job.read_task(vendor_task_id)
-        if task.finished or task.failed:
-            return self._finish(parts, job, task)
-        self._keep_callbacks(parts, job, attempt_id)
-        self.log.warning("The record of vendor task %s says %s; waiting on.", vendor_task_id, task.status)
-        return self._wait(parts, job, secured)
+    def _leg(
+        self, context: Context, *, named: str | None = None, check_destination: bool = True
+    ) -> AbstractContextManager[TrackJob]:
+        def open_job() -> TrackJob:
+            return open_track(self, Track.parse(self.track), context, named=named)
 
-    def execute_adoption(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Go on where a lost submit left off, once its callback has come or none is expected any more."""
-        with self._reporting.leg(context, str(self.separation_type)):
-            try:
-                return self._execute(context, called_back_about=(event or {}).get("vendor_task_id"))
-            except VocalSepError as e:
-                raise_for_airflow(e, track_key=self._track_key)
+        return track_leg(
+            self, context, open_job, track_key=self._track_key, check_destination=check_destination
+        )
 
-    def _execute(self, context: Context, *, called_back_about: str | None = None) -> dict[str, Any]:
-        parts = self._parts(context)
-        if parts.landing:
-            check_destination(parts.landing.s3_client, parts.landing.place, upload_args=self.upload_args)
-        self._report(parts, self._job(parts, PreparedFile(parts.track)))
-        job = self._job(parts, prepare_file(parts.track, parts.s3_client))
-        secured = self._secure(parts, job, called_back_about)
-        self._reads(parts, secured.vendor_task_id)
-        self._report(parts, job, secured)
-        self._keep_callbacks(parts, job, secured.attempt_id)
-        context["ti"].xcom_push(key="vendor_task_id", value=secured.vendor_task_id)
-        if parts.landing and secured.landed and self.if_landed == "skip":
-            manifest = job.still_landed(parts.landing.s3_client, parts.landing.place)
-            if manifest is not None:
-                return self._landed(context, parts.landing, job, manifest)
+    def _separate(self, context: Context, job: TrackJob) -> dict[str, Any]:
+        secured = job.secure()
+        if isinstance(secured, AwaitingCallback):
+            secured = self._await_callback(job, secured)
+        context["ti"].xcom_push(key="vendor_task_id", value=job.row.vendor_task_id)
+        if isinstance(secured, Manifest):
+            return self._finish(context, job, secured)
         if not self.wait_for_completion:
             self.log.info(
-                "Nobody waits for vendor task %s here: VocalSeparationSensor does, VocalSeparationToS3Operator lands it.",
+                "Not waiting for vendor task %s (wait_for_completion=False): VocalSeparationSensor waits, "
+                "VocalSeparationToS3Operator lands.",
                 secured.vendor_task_id,
             )
-            if self._reporting.report:
-                self._reporting.report.waiting(concluded=True)
             return {"vendor_task_id": secured.vendor_task_id, "status": "SUBMITTED", "stems": {}}
-        if not secured.submitted_now or remembered(context, secured.attempt_id):
-            # The vendor may be done already: one read here saves two process starts.
-            task = self.hook.read_task(secured.vendor_task_id)
-            if task is not None and (task.finished or task.failed):
-                return self._finish(parts, job, task)
-        return self._wait(parts, job, secured)
+        if secured.submitted_now and not job.called_back:
+            return self._wait(context, job, secured)
+        return self._land_or_wait(context, job, secured)  # one read here may save two process starts
 
-    def _secure(self, parts: Parts, job: SeparationJob, called_back_about: str | None) -> Submission:
-        submitter = Submitter(
-            job.separation,
-            vendor=self.hook.client,
-            ledger=parts.ledger,
-            asked_by=parts.asked_by,
-            manifest_uri=parts.landing.place.manifest_uri if parts.landing else None,
-            on_lost_submit=OnLostSubmit(self.on_lost_submit),
-            line=callback_channel(
-                parts.context,
-                self.hook.settings,
-                conn_id=self.vocalsep_conn_id,
-                asked_by=parts.asked_by,
-                grace=float(self.adoption_grace),
-                just_heard=called_back_about,
-            ),
-        )
-        try:
-            return submitter.secure()
-        except AwaitingCallback as awaited:
-            self.log.warning("%s", awaited)
-            until, lost = awaited.until.timestamp(), awaited.attempt_id
-            if self.deferrable:
-                self.defer(
-                    trigger=LostSubmitTrigger(lost, until),
-                    method_name="execute_adoption",
-                    timeout=timedelta(seconds=max(0.0, until - time.time()) + 120),
-                )
-        while time.time() < until and not remembered(parts.context, lost):
-            time.sleep(_LOOK_FOR_CALLBACK)
-        return submitter.secure()
+    def _await_callback(self, job: TrackJob, awaiting: AwaitingCallback) -> Submission | Manifest:
+        """Wait for the callback that names the vendor task of a lost submit, then secure again."""
+        self.log.warning("%s", awaiting.message)
+        until = awaiting.until.timestamp()
+        if self.deferrable:
+            self.defer(
+                trigger=LostSubmitTrigger(awaiting.attempt_id, until),
+                method_name="execute_adoption",
+                timeout=timedelta(seconds=max(0.0, until - time.time()) + 120),
+            )
+        while time.time() < until and not job.runtime.callbacks.events_of(awaiting.attempt_id):
+            time.sleep(_CALLBACK_PAUSE)
+        secured = job.secure()
+        return self._await_callback(job, secured) if isinstance(secured, AwaitingCallback) else secured
 
-    def _keep_callbacks(self, parts: Parts, job: SeparationJob, attempt_id: str) -> None:
-        if remembered(parts.context, attempt_id):
-            job.keep_callbacks(self._heard(parts))
+    def _land_or_wait(self, context: Context, job: TrackJob, submission: Submission) -> dict[str, Any]:
+        task = job.look()
+        if task is None:
+            return self._wait(context, job, submission)
+        if job.location is None:
+            self._note_lineage(job)
+            return outcome_of(task)
+        self.log.info("Vendor task %s is finished: landing its stems.", task.task_id)
+        manifest = job.land(task)
+        self._note_lineage(job)
+        own_file = self.lineage.inputs if job.track.audio_url else ()
+        tell_hook_lineage(self.aws_conn_id, inputs=own_file, outputs=stems_of(manifest))
+        return self._finish(context, job, manifest)
 
-    @staticmethod
-    def _heard(parts: Parts) -> CallbackLookup:
-        def heard(attempt_id: str) -> list[Event]:
-            callbacks = remembered(parts.context, attempt_id)
-            return [callback_event(callback, attempt_id, parts.asked_by) for callback in callbacks]
-
-        return heard
-
-    def _parts(self, context: Context) -> Parts:
-        check_choices(self.if_landed, self.on_lost_submit)
-        return assemble(
-            context,
-            track=Track.parse(self.track),
-            separation_type=parse_separation_type(self.separation_type),
-            stem_name=self.stem_name,
-            destination=self.destination,
-            ledger=self.ledger,
-            aws_conn_id=self.aws_conn_id,
-            upload_args=self.upload_args,
-            settings=self.hook.settings,
-        )
-
-    def _job(self, parts: Parts, source: PreparedFile) -> SeparationJob:
-        separation = Separation(
-            asked=parts.track,
-            track=source.track,
-            separation_type=parts.separation_type,
-            stem_name=self.stem_name,
-            account=self.hook.settings.account,
-            fingerprint=source.fingerprint,
-        )
-        return SeparationJob(
-            separation,
-            vendor=self.hook.client,
-            ledger=parts.ledger,
-            asked_by=parts.asked_by,
-            max_submissions=self.max_submissions,
-        )
-
-    def _reads(self, parts: Parts, vendor_task_id: str) -> None:
-        vendor = self.hook.settings.base_url
-        audio = Data.of_track(parts.track, vendor)
-        self.lineage = Lineage(inputs=(audio,), vendor=vendor, vendor_task_id=vendor_task_id)
-
-    def _report(self, parts: Parts, job: SeparationJob, secured: Submission | None = None) -> None:
-        """Begin the run report, or take note in it of what is paid for."""
-        if parts.landing is None:
-            return
-        place = parts.landing.place
-        file = ReportFile(
-            parts.landing.s3_client,
-            self.destination or "",
-            parts.asked_by,
-            place.separation_type,
-            place.stem_name,
-        )
-        self._reporting.report = TrackReport(file, parts.track, job)
-        if secured:
-            self._reporting.report.secured(secured)
-
-    def _wait(self, parts: Parts, job: SeparationJob, secured: Submission) -> dict[str, Any]:
+    def _wait(self, context: Context, job: TrackJob, submission: Submission) -> dict[str, Any]:
+        self._note_lineage(job)
         wait = Wait.plan(
-            secured,
+            submission,
             timeout=float(self.timeout),
             poll_interval=self.poll_interval,
             deferrable=self.deferrable,
         )
         if self.deferrable:
-            self.log.info("%s A retry attaches to the same task.", wait)
-            if self.hook.settings.callback_base_url is None:
-                self.log.info(
-                    "To be woken by the vendor's callback instead, set callback_base_url and callback_secret in "
-                    "connection %r.",
-                    self.vocalsep_conn_id,
-                )
-            self.defer(
-                trigger=wait.trigger(self.vocalsep_conn_id),
-                method_name="execute_complete",
-                kwargs={"attempt_id": secured.attempt_id, "submitted_at": secured.submitted_at.isoformat()},
-                timeout=wait.airflow_timeout,
-            )
+            self._defer(wait, submission)
         self.log.info(
             "Waiting for vendor task %s in this worker; its record is read every %g s. A retry attaches to it.",
-            wait.vendor_task_id, wait.poll_interval,
-        )  # fmt: skip
-        if self._reporting.report:
-            self._reporting.report.waiting()
-        ended = wait_here(self.hook.read_task, wait.poller())
-        self._check_outcome(job, ended.outcome, ended.message)
-        return self._finish(parts, job, job.read_task(secured.vendor_task_id))
+            wait.vendor_task_id,
+            wait.poll_interval,
+        )
+        write_report(job, concluded=False)
+        ended = wait_here(job.runtime.vendor.read_task, wait.poller())
+        self._raise_unless_ended(job, ended.outcome, ended.message)
+        return self._land_or_wait(context, job, submission)
 
-    def _check_outcome(self, job: SeparationJob, outcome: WaitOutcome, message: str) -> None:
-        message = f"Track {self._track_key!r}: {message}"
+    def _defer(self, wait: Wait, submission: Submission) -> None:
+        self.log.info("%s A retry attaches to the same task.", wait)
+        if self.hook.settings.callback_base_url is None:
+            self.log.info(
+                "To resume as soon as the vendor calls back, set callback_base_url and callback_secret in connection %r.",
+                self.vocalsep_conn_id,
+            )
+        self.defer(
+            trigger=wait.trigger(self.vocalsep_conn_id),
+            method_name="execute_complete",
+            kwargs={
+                "attempt_id": submission.attempt_id,
+                "submitted_at": submission.submitted_at.isoformat(),
+            },
+            timeout=wait.airflow_timeout,
+        )
+
+    def _raise_unless_ended(self, job: TrackJob, outcome: WaitOutcome, message: str) -> None:
+        message = f"Track {job.track.key!r}: {message}"
         if outcome is WaitOutcome.CALLED_BACK:
             self.log.info("%s Reading its record.", message)
         if outcome in (WaitOutcome.GAVE_UP, WaitOutcome.UNKNOWN, WaitOutcome.REFUSED):
-            job.wait_ended(message)
-            raise (WaitGivenUpError if outcome is WaitOutcome.GAVE_UP else AirflowFailException)(message)
+            job.stop_waiting(message)
+            raise (WaitGivenUpError if outcome is WaitOutcome.GAVE_UP else WaitRefusedError)(message)
 
-    def _finish(self, parts: Parts, job: SeparationJob, task: SeparationTask) -> dict[str, Any]:
-        job.conclude(task, self._heard(parts))
-        if parts.landing is None:
-            return outcome_of(task)
-        landing = parts.landing
-        self.log.info("Vendor task %s is finished: landing its stems.", task.task_id)
-        manifest = job.land(task, landing.lander, landing.place, replace=self.if_landed == "replace")
-        own_file = self.lineage.inputs if parts.track.audio_url else ()
-        tell_hook_lineage(self.aws_conn_id, inputs=own_file, outputs=stems_of(manifest))
-        return self._landed(parts.context, landing, job, manifest)
-
-    def _landed(
-        self, context: Context, landing: LandingParts, job: SeparationJob, manifest: Manifest
-    ) -> dict[str, Any]:
-        self.stems_link = stems_url(landing.s3_client, landing.place.bucket, landing.place.prefix)
+    def _finish(self, context: Context, job: TrackJob, manifest: Manifest) -> dict[str, Any]:
+        assert job.location  # noqa: S101 - it has landed
+        self.stems_link = job.runtime.landing.store.console_url(job.location)
+        self._note_lineage(job)
         self.lineage = self.lineage.writing(manifest)
         self.log.info(
-            "%d stems of track %r are at %s. Whoever asks for them again pays nothing.",
-            len(manifest.stems), self.label, manifest.uri,
-        )  # fmt: skip
-        summary, new = manifest.summary(), int(job.is_ours(manifest))
-        if self._reporting.report:
-            self._reporting.report.landed(manifest, before=not new)
-        emit_asset_event(self.outlets, context, self.destination or "", new=new, extra=summary)
+            "%d stems of track %r are at %s. Another request for them pays nothing.",
+            len(manifest.stems),
+            self.label,
+            manifest.uri,
+        )
+        summary = manifest.summary()
+        emit_asset_event(
+            self.outlets, context, self.destination or "", new=int(job.is_ours(manifest)), extra=summary
+        )
         return summary
+
+    def _note_lineage(self, job: TrackJob) -> None:
+        vendor = self.hook.settings.base_url
+        audio = Data.of_track(job.track, vendor)
+        self.lineage = Lineage(inputs=(audio,), vendor=vendor, vendor_task_id=job.row.vendor_task_id)

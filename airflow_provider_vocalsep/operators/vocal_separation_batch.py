@@ -1,4 +1,4 @@
-"""The operator that has many tracks separated in one Airflow task."""
+"""The operator that separates many tracks in one Airflow task."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
-from airflow_provider_vocalsep.api.errors import TrackError, VocalSepError
-from airflow_provider_vocalsep.api.requests import parse_separation_type
-from airflow_provider_vocalsep.api.track import Track
-from airflow_provider_vocalsep.api.vocabulary import SeparationType
-from airflow_provider_vocalsep.catalogue.errors import CatalogueError
+from airflow_provider_vocalsep.api.errors import VocalSepError
+from airflow_provider_vocalsep.api.vocabulary import CREDITS, SeparationType
+from airflow_provider_vocalsep.catalogue.chunks import parse_tracks, read_chunk
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
+from airflow_provider_vocalsep.landing.land import read_manifest
 from airflow_provider_vocalsep.links.page import PageLink, run_page
-from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
+from airflow_provider_vocalsep.links.stems import StemsLink
 from airflow_provider_vocalsep.observability import metrics
 from airflow_provider_vocalsep.observability.assets import emit_asset_event
 from airflow_provider_vocalsep.observability.lineage import BatchLineage, TellsLineage, tell_hook_lineage
-from airflow_provider_vocalsep.operators._runtime import check_choices, raise_for_airflow
-from airflow_provider_vocalsep.operators.batch_parts import BatchParts, read_chunk
+from airflow_provider_vocalsep.operators._runtime import airflow_errors, open_batch
 from airflow_provider_vocalsep.operators.waiting import number_or_none, poll_interval_of
 from airflow_provider_vocalsep.runs.report import BatchReport, RowState
 from airflow_provider_vocalsep.separation.batch import PARALLEL, BatchJob
 from airflow_provider_vocalsep.separation.batch_polling import LINGER, BatchPoller
 from airflow_provider_vocalsep.separation.clock import SteadyClock
-from airflow_provider_vocalsep.separation.polling import WaitOutcome
-from airflow_provider_vocalsep.separation.submitting import OnLostSubmit
+from airflow_provider_vocalsep.separation.runtime import Budget, OnLostSubmit
 from airflow_provider_vocalsep.triggers.batch import BatchTrigger
-from airflow_provider_vocalsep.triggers.events import InvalidEventError
+from airflow_provider_vocalsep.triggers.events import parse_batch_event
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow.providers.common.compat.sdk import Context, TaskInstanceKey
 
-#: Seconds between looks for callbacks in a worker that waits for them, ``deferrable=False``.
-_LOOK_FOR_CALLBACKS = 2.0
+    from airflow_provider_vocalsep.api.track import Track
+    from airflow_provider_vocalsep.landing.manifest import Manifest
+    from airflow_provider_vocalsep.separation.polling import WaitOutcome
+
+#: Seconds between two checks for callbacks in a worker that waits for them, ``deferrable=False``.
+_CALLBACK_PAUSE = 2.0
 
 #: Failed tracks that a message names; the report has them all.
 _NAMED = 10
@@ -177,52 +178,60 @@ class VocalSeparationBatchOperator(TellsLineage, BaseOperator):
         """Go through all tracks by what the ledger says of each, then wait for those that the vendor has."""
         ti: Any = context["ti"]
         ti.xcom_push(key=PageLink.key, value=self.page(ti))
-        try:
-            parts = self._parts(context)
-            job = self._job(parts, BatchReport.of(parts.tracks, parts.read_report()))
-            if parts.tracks:
-                parts.check_destination()
+        with airflow_errors():
+            job = self._open(context, resumed=False)
+            job.check_destination()
             job.begin()
-            return self._go_on(context, parts, job)
-        except VocalSepError as e:
-            raise_for_airflow(e)
+            return self._go_on(context, job)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Land what has ended; wait for the rest."""
-        try:
-            parts = self._parts(context)
-            report = parts.read_report()
-            if report is None:
-                self.log.warning("The run report %s is gone; going by the ledger.", parts.report_uri)
-                job = self._job(parts, BatchReport.of(parts.tracks))
-                job.begin()
-            else:
-                job, ended = self._job(parts, report), _ended(event)
-                what = f"{len(ended)} of them have ended" if ended else "the vendor has called back"
-                self.log.info(
-                    "%d vendor tasks were waited for and %s: landing what is ready.", len(job.waiting), what
-                )
-                job.resume(ended)
-            return self._go_on(context, parts, job)
-        except VocalSepError as e:
-            raise_for_airflow(e)
+        with airflow_errors():
+            job = self._open(context, resumed=True)
+            ended = parse_batch_event(event)
+            what = f"{len(ended)} of them have ended" if ended else "the vendor has called back"
+            self.log.info(
+                "%d vendor tasks were waited for and %s: landing what is ready.", len(job.waiting), what
+            )
+            job.begin()  # where the report is gone, by the ledger
+            job.resume(ended)
+            return self._go_on(context, job)
 
-    def _go_on(self, context: Context, parts: BatchParts, job: BatchJob) -> dict[str, Any]:
-        if job.waiting and parts.has_heard_of_all(job):
+    def _open(self, context: Context, *, resumed: bool) -> BatchJob:
+        runtime = open_batch(self, context, parallel=self.parallel)
+        tracks = parse_tracks(
+            read_chunk(runtime.landing.store, self.tracks) if isinstance(self.tracks, str) else self.tracks
+        )
+        before = runtime.landing.report_file.read()
+        if resumed and before is None:
+            self.log.warning("The run report %s is gone; going by the ledger.", runtime.landing.report_file.uri)
+        report = before if resumed and before else BatchReport.of(tracks, before)
+        runtime.budget = self._budget(report, CREDITS[runtime.options.separation_type])
+        return BatchJob(tracks, report, runtime, parallel=self.parallel)
+
+    def _budget(self, report: BatchReport, price: float) -> Budget:
+        credits = number_or_none(self.max_credits)
+        spent = price * sum(row.submits for row in report.rows.values())
+        return Budget(None if credits is None else credits - spent, price)
+
+    def _go_on(self, context: Context, job: BatchJob) -> dict[str, Any]:
+        if job.waiting and job.all_called_back():
             job.resume({})
         while job.waiting or job.report.rows_in(RowState.IN_DOUBT):
-            parts.write_report(job.report)
-            sweep = self._sweep(parts, job)
+            job.runtime.landing.report_file.write(job.report)
+            wait = self._plan_wait(job)
             if self.deferrable:
-                self._park(sweep, job)
-            job.resume(self._watch(parts, job, BatchPoller(now=time.time(), **sweep)))
-        return self._conclude(context, parts, job)
+                self._defer(wait, job)
+            job.resume(self._wait_here(job, BatchPoller(now=time.time(), **wait)))
+        return self._conclude(context, job)
 
-    def _sweep(self, parts: BatchParts, job: BatchJob) -> dict[str, Any]:
+    def _plan_wait(self, job: BatchJob) -> dict[str, Any]:
+        """Return the arguments of a :class:`~airflow_provider_vocalsep.separation.batch_polling.BatchPoller`."""
         waiting, doubts = job.waiting, job.report.rows_in(RowState.IN_DOUBT)
-        # Of what another DAG run submitted, that one hears: then all are read as if nobody called back.
-        told = all(row.calls_back for row in job.report.rows_in(RowState.WAITING))
-        now, calls_back = time.time(), parts.calls_back and self.deferrable and told
+        # The vendor calls back whoever submitted; with one track of another DAG run, all are read as if nobody called back.
+        ours = all(row.calls_back for row in job.report.rows_in(RowState.WAITING))
+        calls_back = job.runtime.callbacks.enabled and self.deferrable and ours
+        now = time.time()
         deadline = max(waiting.values(), default=now) + float(self.timeout)
         return {
             "waiting": waiting,
@@ -233,147 +242,89 @@ class VocalSeparationBatchOperator(TellsLineage, BaseOperator):
             "read_at_once": not calls_back,
         }
 
-    def _park(self, sweep: dict[str, Any], job: BatchJob) -> None:
+    def _defer(self, wait: dict[str, Any], job: BatchJob) -> None:
         doubts = [row.attempt_id for row in job.report.rows_in(RowState.IN_DOUBT)]
-        until = datetime.fromtimestamp(sweep["deadline"], tz=timezone.utc).isoformat(timespec="seconds")
+        until = datetime.fromtimestamp(wait["deadline"], tz=timezone.utc).isoformat(timespec="seconds")
         self.log.info(
             "Waiting for %d vendor tasks%s until %s; no worker is held. Stems land when all have ended, or %g s after the "
             "first of those that have. A retry attaches to the same ones.",
-            len(sweep["waiting"]),
+            len(wait["waiting"]),
             f" and the callbacks of {len(doubts)} submits whose answer was lost" if doubts else "",
             until,
             self.linger,
         )
         self.defer(
-            trigger=BatchTrigger(**sweep, vocalsep_conn_id=self.vocalsep_conn_id, in_doubt=doubts),
+            trigger=BatchTrigger(**wait, vocalsep_conn_id=self.vocalsep_conn_id, in_doubt=doubts),
             method_name="execute_complete",
-            timeout=timedelta(seconds=sweep["deadline"] - time.time() + sweep["poll_interval"] + 60),
+            timeout=timedelta(seconds=wait["deadline"] - time.time() + wait["poll_interval"] + 60),
         )
 
-    def _watch(
-        self, parts: BatchParts, job: BatchJob, sweep: BatchPoller
-    ) -> dict[str, tuple[WaitOutcome, str]]:
-        """Wait here, in the worker."""
-        self.log.info("Waiting for %d vendor tasks in this worker.", len(sweep.submitted))
+    def _wait_here(self, job: BatchJob, poller: BatchPoller) -> dict[str, tuple[WaitOutcome, str]]:
+        self.log.info("Waiting for %d vendor tasks in this worker.", len(poller.submitted))
         now = SteadyClock()
-        while not (parts.has_heard_of_a_doubt(job) or sweep.is_over(now())):
-            for task_id in sweep.due(now()):
+        while not (job.doubt_called_back() or poller.is_over(now())):
+            for task_id in poller.due(now()):
                 try:
-                    sweep.on_record(task_id, self.hook.read_task(task_id), now())
+                    poller.on_record(task_id, job.runtime.vendor.read_task(task_id), now())
                 except VocalSepError as e:
-                    sweep.on_error(task_id, e, now())
-            time.sleep(min(sweep.sleep(now()), _LOOK_FOR_CALLBACKS))
-        return sweep.outcomes()
+                    poller.on_error(task_id, e, now())
+            time.sleep(min(poller.sleep(now()), _CALLBACK_PAUSE))
+        return poller.outcomes()
 
-    def _conclude(self, context: Context, parts: BatchParts, job: BatchJob) -> dict[str, Any]:
-        report, ti = job.report, context["ti"]
+    def _conclude(self, context: Context, job: BatchJob) -> dict[str, Any]:
+        """Write the report, and fail or return the counts."""
+        report, file, ti = job.report, job.runtime.landing.report_file, context["ti"]
         failed = report.rows_in(RowState.FAILED)
         too_many = len(failed) > self._may_fail(len(report.rows))
         retried = too_many and not all(row.final for row in failed) and ti.try_number <= ti.max_tries
-        # Whoever runs a batch again that has ended wants its failures tried again, those for good too.
+        # A clear of a batch that has ended asks for its failures again, those for good too.
         report.concluded = not retried
-        parts.write_report(report)
+        file.write(report)
         totals = report.totals()
-        self.stems_link = stems_url(parts.s3_client, *parts.bucket_and_prefix)
-        self._tell(parts, report)
+        self.stems_link = job.runtime.landing.store.console_url(job.runtime.landing.destination)
+        self._observe(job, totals)
         self.log.info(
-            "%s. Whoever asks for them again pays only for what is missing. Report: %s",
-            ", ".join(f"{n} {name}" for name, n in totals.items()),
-            parts.report_uri,
+            "%s. Another request for them pays only for what is missing. Report: %s",
+            ", ".join(f"{count} {name}" for name, count in totals.items()),
+            file.uri,
         )
         if job.out_of_credits:
             raise AirflowFailException(
                 f"{totals['left']} tracks were left: {job.stopped} {totals['landed']} landed. Top the account up and clear "
-                f"this task; nothing is paid twice. Report: {parts.report_uri}"
+                f"this task; nothing is paid twice. Report: {file.uri}"
             )
         if too_many:
-            raise _failure(report, parts.report_uri, retried=retried)
-        extra = {"separation_type": parts.separation_type.value, "report": parts.report_uri, **totals}
-        emit_asset_event(
-            self.outlets, context, self.destination, new=totals["landed"] - totals["before"], extra=extra
-        )
-        return {**totals, "report": parts.report_uri}
+            raise _batch_error(report, file.uri, retried=retried)
+        extra = {"separation_type": job.runtime.options.separation_type.value, "report": file.uri, **totals}
+        new = totals["landed"] - totals["before"]
+        emit_asset_event(self.outlets, context, self.destination, new=new, extra=extra)
+        return {**totals, "report": file.uri}
 
-    def _tell(self, parts: BatchParts, report: BatchReport) -> None:
-        """Tell the readers of metrics and of lineage."""
-        self.lineage = BatchLineage(parts, report, self.tracks if isinstance(self.tracks, str) else None)
-        moved, totals = self.lineage.folder(), report.totals()
+    def _observe(self, job: BatchJob, totals: dict[str, int]) -> None:
+        """Report lineage and metrics."""
+        runtime, tracks = job.runtime, list(job.tracks.values())
+
+        def manifest_of(track: Track) -> Manifest | None:
+            location = runtime.location_of(track)
+            return read_manifest(runtime.landing.store, location) if location else None
+
+        chunk = self.tracks if isinstance(self.tracks, str) else None
+        vendor = self.hook.settings.base_url
+        self.lineage = BatchLineage(self.destination, vendor, tracks, job.report, manifest_of, chunk)
+        moved = self.lineage.folder()
         written = moved.outputs if totals["landed"] > totals["before"] else ()
         tell_hook_lineage(self.aws_conn_id, inputs=moved.inputs, outputs=written)
-        if report.concluded:
+        if job.report.concluded:
+            kind = runtime.options.separation_type.value
             for name, state in (("failed", RowState.FAILED), ("left", RowState.LEFT)):
-                metrics.tracks_ended(
-                    name, len(report.rows_in(state)), parts.asked_by, str(parts.separation_type)
-                )
+                metrics.tracks_ended(name, len(job.report.rows_in(state)), runtime.asked_by, kind)
 
     def _may_fail(self, tracks: int) -> float:
         limit = float(self.max_failed)
         return limit if limit >= 1 else limit * tracks
 
-    def _parts(self, context: Context) -> BatchParts:
-        check_choices(self.if_landed, self.on_lost_submit)
-        tracks = read_chunk(self.tracks, self.aws_conn_id) if isinstance(self.tracks, str) else self.tracks
-        return BatchParts(
-            context,
-            tracks=_parsed(tracks),
-            destination=self.destination,
-            separation_type=parse_separation_type(self.separation_type),
-            stem_name=self.stem_name,
-            ledger=self.ledger,
-            hook=self.hook,
-            aws_conn_id=self.aws_conn_id,
-            upload_args=self.upload_args,
-            parallel=self.parallel,
-        )
 
-    def _job(self, parts: BatchParts, report: BatchReport) -> BatchJob:
-        return parts.job(
-            report,
-            credits=number_or_none(self.max_credits),
-            replace=self.if_landed == "replace",
-            on_lost_submit=OnLostSubmit(self.on_lost_submit),
-            adoption_grace=float(self.adoption_grace),
-            max_submissions=self.max_submissions,
-        )
-
-
-def _parsed(tracks: Sequence[Track | dict[str, Any]]) -> list[Track]:
-    """Read the tracks; one that is listed twice counts once."""
-    parsed: dict[str, Track] = {}
-    problems = []
-    for number, raw in enumerate(tracks, start=1):
-        try:
-            track = raw if isinstance(raw, Track) else Track.parse(raw)
-        except TrackError as e:
-            problems.append(f"  {number}: {e}")
-            continue
-        if parsed.setdefault(track.key, track) != track:
-            problems.append(
-                f"  {number}: key {track.key!r} names another track before: give each track its own key"
-            )
-    if problems:
-        more = f"\n  and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
-        raise CatalogueError(
-            f"{len(problems)} of {len(tracks)} tracks cannot be used:\n"
-            + "\n".join(problems[:_NAMED])
-            + f"{more}\nNothing was submitted."
-        )
-    return list(parsed.values())
-
-
-def _ended(event: dict[str, Any] | None) -> dict[str, tuple[WaitOutcome, str]]:
-    """Take an event of the trigger, or of the receiver of callbacks, apart."""
-    try:
-        ended = (event or {}).get("ended", {})
-        return {task_id: (WaitOutcome(outcome), str(words)) for task_id, (outcome, words) in ended.items()}
-    except (AttributeError, TypeError, ValueError) as e:
-        raise InvalidEventError(
-            f"The wait was resumed with {event!r}, which is not an event of this provider's trigger. Nothing is lost: a "
-            "retry goes on from the ledger."
-        ) from e
-
-
-def _failure(report: BatchReport, uri: str, *, retried: bool) -> Exception:
+def _batch_error(report: BatchReport, uri: str, *, retried: bool) -> Exception:
     failed = report.rows_in(RowState.FAILED)
     named = "\n".join(f"  {row.track}: {row.message}" for row in failed[:_NAMED])
     more = f"\n  and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from airflow_provider_vocalsep.api.errors import VocalSepError
+from airflow_provider_vocalsep.api.errors import VendorError, VocalSepError
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.ledger.entry import source_of
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow_provider_vocalsep.api.track import Track
+    from airflow_provider_vocalsep.landing.manifest import Manifest
 
 #: Version of the file.
 SCHEMA_VERSION = 1
@@ -91,6 +92,52 @@ class TrackRow(BaseModel):
     bytes: int = 0
     entry: str | None = None
     source: str | None = None
+
+    @classmethod
+    def of(cls, track: Track) -> TrackRow:
+        """Return the row of a track that is not looked at yet."""
+        return cls(track=track.key, title=track.title, source=source_of(track))
+
+    def record_submitted(
+        self,
+        vendor_task_id: str,
+        attempt_id: str,
+        submitted_at: datetime,
+        *,
+        submitted_now: bool = False,
+        calls_back: bool = False,
+    ) -> None:
+        """Record that it is paid for, and waited for."""
+        self.state, self.message, self.until = RowState.WAITING, None, None
+        self.vendor_task_id, self.attempt_id, self.submitted_at = vendor_task_id, attempt_id, submitted_at
+        self.calls_back = calls_back
+        self.submits += submitted_now
+
+    def record_in_doubt(self, attempt_id: str, until: datetime, message: str) -> None:
+        """Record that the answer to its submit was lost and its callback is awaited."""
+        self.state, self.message, self.until = RowState.IN_DOUBT, message, until
+        self.attempt_id = attempt_id
+
+    def record_landed(self, manifest: Manifest, *, before: bool) -> None:
+        """
+        Record that its stems are in the bucket.
+
+        :param before: Whether another task instance landed it.
+        """
+        self.state, self.before, self.message = RowState.LANDED, before, None
+        self.vendor_task_id, self.manifest = manifest.vendor_task_id, manifest.uri
+        self.stems, self.bytes = len(manifest.stems), sum(stem.bytes for stem in manifest.stems)
+
+    def record_failed(self, error: BaseException, *, final: bool) -> None:
+        """
+        Record a failure.
+
+        :param error: What went wrong, or what Airflow was told of it.
+        :param final: Whether a retry would meet the same failure.
+        """
+        cause = error if isinstance(error, VendorError) else error.__cause__
+        self.code = cause.code if isinstance(cause, VendorError) else None
+        self.state, self.message, self.final = RowState.FAILED, str(error), final
 
 
 class ReportHead(BaseModel):
@@ -168,7 +215,7 @@ class BatchReport:
         """
         rows = []
         for track in tracks:
-            row = TrackRow(track=track.key, title=track.title, source=source_of(track))
+            row = TrackRow.of(track)
             old = before.rows.get(track.key) if before else None
             if before and old and not before.concluded and old.state is RowState.FAILED and old.final:
                 row = old

@@ -12,27 +12,21 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from airflow_provider_vocalsep.api.errors import (
-    OutOfCreditsError,
-    SeparationFailedError,
-    VendorError,
-    Verdict,
-    VocalSepError,
-)
+from airflow_provider_vocalsep.api.errors import OutOfCreditsError, SeparationFailedError, VocalSepError
+from airflow_provider_vocalsep.landing.manifest import Manifest
 from airflow_provider_vocalsep.ledger.entry import source_of
 from airflow_provider_vocalsep.runs.report import RowState
 from airflow_provider_vocalsep.separation.adoption import AwaitingCallback
 from airflow_provider_vocalsep.separation.polling import WaitOutcome
+from airflow_provider_vocalsep.separation.runtime import BudgetSpentError
+from airflow_provider_vocalsep.separation.track_job import LandingJob, TrackJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from airflow_provider_vocalsep.api.models import SeparationTask
     from airflow_provider_vocalsep.api.track import Track
-    from airflow_provider_vocalsep.landing.manifest import Manifest
-    from airflow_provider_vocalsep.ledger.transitions import CallbackLookup
     from airflow_provider_vocalsep.runs.report import BatchReport, TrackRow
-    from airflow_provider_vocalsep.separation.track_work import TrackWork
+    from airflow_provider_vocalsep.separation.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -44,67 +38,27 @@ PARALLEL = 8
 _PROGRESS = 50
 
 
-class BudgetSpentError(VocalSepError):
-    """The credits of this batch are used up."""
-
-
-class Budget:
-    """
-    Credits that a batch may spend.
-
-    :param credits: How many; ``None`` for any number.
-    :param price: What one submission costs.
-    """
-
-    def __init__(self, credits: float | None, price: float) -> None:
-        self.left = credits
-        self.price = price
-        self._lock = threading.Lock()
-
-    def take(self) -> None:
-        """
-        Set the price of one submission aside.
-
-        :raises BudgetSpentError: there is not as much left.
-        """
-        with self._lock:
-            if self.left is None:
-                return
-            if self.left < self.price:
-                raise BudgetSpentError("max_credits is used up; nothing was submitted.")
-            self.left -= self.price
-
-
 class BatchJob:
     """
     Runs the tracks of a batch.
 
     :param tracks: The tracks; keys are unique.
     :param report: Where their states are kept.
-    :param open_work: Gives what a track needs; called in several threads.
-    :param heard: Tells the callbacks that came for an attempt.
+    :param runtime: What they work with.
     :param parallel: Tracks under way at the same time.
     """
 
     def __init__(
-        self,
-        tracks: Sequence[Track],
-        report: BatchReport,
-        open_work: Callable[[Track], TrackWork],
-        *,
-        heard: CallbackLookup,
-        parallel: int = PARALLEL,
+        self, tracks: Sequence[Track], report: BatchReport, runtime: Runtime, *, parallel: int = PARALLEL
     ) -> None:
         self.tracks = {track.key: track for track in tracks}
         self.report = report
-        self.open_work = open_work
-        self.heard = heard
+        self.runtime = runtime
         self.parallel = parallel
         #: Why no more tracks are claimed, once that is so.
         self.stopped: str | None = None
         #: Whether that is because of the account, and not of this batch's own budget.
         self.out_of_credits = False
-        self._works: dict[str, TrackWork] = {}
         self._done = 0
         self._lock = threading.Lock()
 
@@ -117,25 +71,46 @@ class BatchJob:
             if row.vendor_task_id and row.submitted_at
         }
 
+    def check_destination(self) -> None:
+        """Make sure, before anything is paid, that stems can be written, see :meth:`LandingJob.check_destination`."""
+        for track in list(self.tracks.values())[:1]:
+            LandingJob(track, self.runtime).check_destination()
+
+    def all_called_back(self) -> bool:
+        """Read again which callbacks have come; return whether one has for every vendor task that is waited for."""
+        return all(self._called_back(RowState.WAITING))
+
+    def doubt_called_back(self) -> bool:
+        """Read again which callbacks have come; return whether one has for a submit whose answer was lost."""
+        return any(self._called_back(RowState.IN_DOUBT))
+
+    def _called_back(self, state: RowState) -> list[bool]:
+        self.runtime.callbacks.refresh()
+        return [bool(self.runtime.callbacks.events_of(row.attempt_id)) for row in self.report.rows_in(state)]
+
     def begin(self) -> None:
         """Go through all tracks, by what the ledger says of each: land what is done, submit what is new."""
-        self._each(self._begin, self.report.rows_in(RowState.PLANNED), "looked at")
+        self._each(self._begin, self.report.rows_in(RowState.PLANNED), "started")
 
     def resume(self, ended: Mapping[str, tuple[WaitOutcome, str]]) -> None:
         """
         Go on with what has ended or was called back about, and with what is in doubt.
 
-        :param ended: How the wait for each vendor task ended, and the words for it.
+        :param ended: How the wait for each vendor task ended, and the message about it.
         """
         rows = [
             row
             for row in self.report.rows_in(RowState.WAITING)
-            if row.vendor_task_id in ended or self.heard(row.attempt_id)
+            if row.vendor_task_id in ended or self.runtime.callbacks.events_of(row.attempt_id)
         ]
-        self._each(lambda row: self._end(row, ended.get(row.vendor_task_id or "")), rows, "gone on with")
-        self._each(self._begin, self.report.rows_in(RowState.IN_DOUBT), "looked at again")
 
-    def _each(self, step: Callable[[TrackRow], None], rows: Iterable[TrackRow], what: str) -> None:
+        def end(job: TrackJob) -> None:
+            self._end(job, *ended.get(job.row.vendor_task_id or "", (WaitOutcome.CALLED_BACK, "")))
+
+        self._each(end, rows, "continued")
+        self._each(self._begin, self.report.rows_in(RowState.IN_DOUBT), "checked again")
+
+    def _each(self, step: Callable[[TrackJob], None], rows: Iterable[TrackRow], done: str) -> None:
         """Take a step for all rows, side by side; those with the same audio one after the other."""
         waves: list[list[TrackRow]] = []
         seen: dict[str, int] = {}
@@ -148,103 +123,64 @@ class BatchJob:
         for wave_rows in waves:
             self._done = 0
             with ThreadPoolExecutor(self.parallel, thread_name_prefix="track") as pool:
-                for _ in pool.map(lambda row: self._guarded(step, row, what, len(wave_rows)), wave_rows):
-                    pass
+                for _ in pool.map(lambda row: self._guarded(step, row), wave_rows):
+                    self._log_progress(done, len(wave_rows))
 
-    def _guarded(self, step: Callable[[TrackRow], None], row: TrackRow, what: str, of: int) -> None:
+    def _log_progress(self, done: str, of: int) -> None:
+        self._done += 1
+        if self._done % _PROGRESS == 0 or self._done == of:
+            log.info("%d of %d tracks %s.", self._done, of, done)
+
+    def _guarded(self, step: Callable[[TrackJob], None], row: TrackRow) -> None:
+        """Take a step for one track; what goes wrong with it ends in its row."""
+        if self.stopped and row.vendor_task_id is None:
+            row.state, row.message = RowState.LEFT, self.stopped
+            return
+        job = TrackJob(self.tracks[row.track], self.runtime, row)
         try:
-            step(row)
-        except AwaitingCallback as e:
-            row.state, row.attempt_id, row.until = RowState.IN_DOUBT, e.attempt_id, e.until
-            row.message = str(e)
-            log.warning("%s", e)
+            step(job)
         except (BudgetSpentError, OutOfCreditsError) as e:
             self._stop(row, e)
         except VocalSepError as e:
-            self._fail(row, e)
-        self._count_money(row)
-        with self._lock:
-            self._done += 1
-            if self._done % _PROGRESS == 0 or self._done == of:
-                log.info("%d of %d tracks %s.", self._done, of, what)
-
-    def _count_money(self, row: TrackRow) -> None:
-        """Take over from the ledger what was paid: it knows of legs and tries that died before they reported."""
-        work = self._works.pop(row.track, None)
-        if work is None:
-            return
+            row.record_failed(e, final=not e.retryable)
+            named = repr(row.track) in str(e)
+            log.error("%s", e if named else f"Track {row.track!r}: {e}")
         try:
-            row.paid, row.credits = work.job.paid()
+            job.count_money()
         except VocalSepError as e:
             log.warning("Track %r: what it cost is not in the run report: %s", row.track, e)
 
-    def _begin(self, row: TrackRow) -> None:
-        if self.stopped:
-            row.state, row.message = RowState.LEFT, self.stopped
-            return
-        self._secure(row, self._open(row))
+    def _begin(self, job: TrackJob) -> None:
+        secured = job.secure()
+        if isinstance(secured, AwaitingCallback):
+            log.warning("%s", secured.message)
+        elif not isinstance(secured, Manifest) and (job.called_back or not secured.submitted_now):
+            self._look(job)  # the vendor may be done already
 
-    def _open(self, row: TrackRow) -> TrackWork:
-        work = self.open_work(self.tracks[row.track])
-        row.entry = work.job.entry
-        self._works[row.track] = work
-        return work
-
-    def _secure(self, row: TrackRow, work: TrackWork) -> None:
-        secured, manifest = work.secure()
-        row.vendor_task_id, row.submitted_at = secured.vendor_task_id, secured.submitted_at
-        row.attempt_id, row.until, row.message = secured.attempt_id, None, None
-        row.calls_back = secured.calls_back
-        row.submits += secured.submitted_now
-        if manifest is not None:
-            if self.heard(secured.attempt_id):
-                work.job.keep_callbacks(self.heard)
-            self._landed(row, manifest, before=not work.job.is_ours(manifest))
-            return
-        row.state = RowState.WAITING
-        if not secured.submitted_now or self.heard(secured.attempt_id):
-            # The vendor may be done already.
-            task = work.read(secured.vendor_task_id)
-            if task.finished or task.failed:
-                self._finish(row, work, task)
-
-    def _end(self, row: TrackRow, ended: tuple[WaitOutcome, str] | None) -> None:
-        outcome, message = ended or (WaitOutcome.CALLED_BACK, "")
-        work = self._open(row)
+    def _end(self, job: TrackJob, outcome: WaitOutcome, message: str) -> None:
         if outcome in (WaitOutcome.UNKNOWN, WaitOutcome.REFUSED, WaitOutcome.GAVE_UP):
-            row.state, row.message = RowState.FAILED, message
-            row.final = outcome is not WaitOutcome.GAVE_UP
-            work.job.wait_ended(message)
-            return
-        task = work.read(row.vendor_task_id or "")
-        if task.finished or task.failed:
-            self._finish(row, work, task)
+            job.row.state, job.row.message = RowState.FAILED, message
+            job.row.final = outcome is not WaitOutcome.GAVE_UP
+            job.stop_waiting(message)
+        else:
+            self._look(job)
 
-    def _finish(self, row: TrackRow, work: TrackWork, task: SeparationTask) -> None:
+    def _look(self, job: TrackJob) -> None:
+        """Read the vendor's record; land a finished task, and submit a failed one again where that may help."""
         try:
-            manifest = work.finish(task, self.heard)
+            task = job.look()
         except SeparationFailedError as e:
-            if e.verdict is Verdict.FATAL:
+            if not e.retryable:
                 raise
-            log.warning("%s Submitting it anew.", e)
-            self._secure(row, work)
+            log.warning("%s Submitting it again.", e)
+            self._begin(job)
             return
-        self._landed(row, manifest)
-
-    @staticmethod
-    def _landed(row: TrackRow, manifest: Manifest, *, before: bool = False) -> None:
-        row.state, row.before, row.message = RowState.LANDED, before, None
-        row.manifest, row.stems = manifest.uri, len(manifest.stems)
-        row.bytes = sum(stem.bytes for stem in manifest.stems)
-
-    def _fail(self, row: TrackRow, error: VocalSepError) -> None:
-        row.state, row.message, row.final = RowState.FAILED, str(error), not error.retryable
-        row.code = error.code if isinstance(error, VendorError) else None
-        named = repr(row.track) in row.message
-        log.error("%s", row.message if named else f"Track {row.track!r}: {row.message}")
+        if task is not None:
+            job.land(task)
 
     def _stop(self, row: TrackRow, why: VocalSepError) -> None:
         row.state, row.message = RowState.LEFT, str(why)
-        if self.stopped is None:
-            self.stopped, self.out_of_credits = str(why), isinstance(why, OutOfCreditsError)
-            log.warning("No more tracks are submitted: %s", why)
+        with self._lock:
+            if self.stopped is None:
+                self.stopped, self.out_of_credits = str(why), isinstance(why, OutOfCreditsError)
+                log.warning("No more tracks are submitted: %s", why)

@@ -1,4 +1,4 @@
-"""Getting an own file ready for the vendor: how large it is, which version, and a link that the vendor can fetch."""
+"""Preparing an own file for the vendor: its size, its version, and a link that the vendor can fetch."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
-from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_vocalsep.api.errors import TrackError, VocalSepError
 from airflow_provider_vocalsep.api.track import MAX_OWN_FILE_BYTES
 from airflow_provider_vocalsep.client.settings import TIMEOUT, USER_AGENT
+from airflow_provider_vocalsep.storage.errors import NoBucketError, StorageError
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
     from airflow_provider_vocalsep.api.track import Track
+    from airflow_provider_vocalsep.storage.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +25,7 @@ PRESIGNED_FOR = 24 * 3600
 
 
 class SourceError(VocalSepError):
-    """An own file could not be looked at; nothing was submitted."""
+    """The bucket of an own file did not answer; nothing was submitted."""
 
 
 @dataclass(frozen=True)
@@ -34,62 +33,51 @@ class PreparedFile:
     """
     A track as it is sent to the vendor.
 
-    :param track: The track, its ``audio_url`` one that the vendor can fetch.
-    :param fingerprint: Version of the audio; empty when it cannot change or cannot be told.
+    :param track: The track; its ``audio_url`` is one that the vendor can fetch.
+    :param fingerprint: Version of the audio; empty when it cannot change or is not known.
     """
 
     track: Track
     fingerprint: str = ""
 
 
-def prepare_file(track: Track, s3_client: S3Client | None) -> PreparedFile:
+def prepare_file(track: Track, store: ObjectStore | None) -> PreparedFile:
     """
-    Look at a track's own file before anything is paid for it.
+    Check a track's own file before anything is paid for it.
 
     :param track: The track.
-    :param s3_client: A boto3 S3 client, needed for ``s3://`` addresses.
-    :return: The track as it is sent, and the version of its audio.
+    :param store: The object store, needed for ``s3://`` addresses.
     :raises TrackError: the file is missing or larger than the vendor takes.
     :raises SourceError: the bucket did not answer.
     """
     if track.audio_url is None:
         return PreparedFile(track)
     if urlsplit(track.audio_url).scheme == "s3":
-        if s3_client is None:
+        if store is None:
             raise TrackError(f"Track {track.key!r}: an s3:// audio_url needs aws_conn_id to be set.")
-        return _from_s3(track, s3_client)
+        return _prepare_object(track, store)
     _refuse_large(track, _announced_size(track.audio_url))
     return PreparedFile(track)
 
 
-def _from_s3(track: Track, client: S3Client) -> PreparedFile:
+def _prepare_object(track: Track, store: ObjectStore) -> PreparedFile:
     parts = urlsplit(track.audio_url or "")
     bucket, key = parts.netloc, parts.path.lstrip("/")
     try:
-        head = client.head_object(Bucket=bucket, Key=key)
-    except ClientError as e:
-        code = e.response.get("Error", {}).get("Code", "")
-        if code in ("404", "NoSuchKey", "NoSuchBucket"):
-            raise TrackError(
-                f"Track {track.key!r}: {track.audio_url} does not exist. Nothing was submitted."
-            ) from e
-        raise SourceError(
-            f"Track {track.key!r}: {track.audio_url} could not be looked at ({e}). Nothing was submitted; check "
-            "that the connection may read the bucket."
-        ) from e
-    except BotoCoreError as e:
-        raise SourceError(
-            f"Track {track.key!r}: {track.audio_url} could not be looked at ({e}). Nothing was submitted."
-        ) from e
-    _refuse_large(track, head["ContentLength"])
-    link = client.generate_presigned_url(
-        "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=PRESIGNED_FOR
-    )
-    return PreparedFile(track.model_copy(update={"audio_url": link}), fingerprint=head["ETag"].strip('"'))
+        found = store.head(bucket, key)
+    except NoBucketError:
+        found = None
+    except StorageError as e:
+        raise SourceError(f"Track {track.key!r}: {e} Nothing was submitted.") from e
+    if found is None:
+        raise TrackError(f"Track {track.key!r}: {track.audio_url} does not exist. Nothing was submitted.")
+    _refuse_large(track, found.bytes)
+    link = store.presign(bucket, key, seconds=PRESIGNED_FOR)
+    return PreparedFile(track.model_copy(update={"audio_url": link}), fingerprint=found.tag.etag or "")
 
 
 def _announced_size(url: str) -> int | None:
-    """Ask the host how large a file is. Presigned links answer only to GET, so it is a GET left unread."""
+    """Ask the host for the size of a file. Presigned links answer only to GET, so it is a GET left unread."""
     try:
         with requests.get(
             url,
@@ -101,9 +89,8 @@ def _announced_size(url: str) -> int | None:
             return int(size) if response.ok and size.isdigit() else None
     except requests.RequestException as e:
         # The vendor may reach what this worker cannot, so this is no reason to refuse.
-        log.info(
-            "Could not look at %s (%s); the vendor will say if it is too large.", urlsplit(url).netloc, e
-        )
+        host = urlsplit(url).netloc
+        log.info("Could not read the size of a file at %s (%s); the vendor refuses it if too large.", host, e)
         return None
 
 

@@ -1,30 +1,24 @@
-"""One separation: what is asked for, and how its end is written down and its stems are landed."""
+"""One track from request to manifest: paid once, waited for, landed, and its row in the run report."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from airflow_provider_vocalsep.api.codes import classify_task
 from airflow_provider_vocalsep.api.errors import SeparationFailedError, Verdict, VocalSepError
-from airflow_provider_vocalsep.api.requests import PLACEHOLDER_CALLBACK_URL
-from airflow_provider_vocalsep.landing.land import read_manifest, verify_landed
+from airflow_provider_vocalsep.landing.land import check_destination, read_manifest, verify_landed
 from airflow_provider_vocalsep.ledger import File, Identity, Landing, Outcome, TaskInstanceRef
+from airflow_provider_vocalsep.runs.report import TrackRow
+from airflow_provider_vocalsep.separation.adoption import AwaitingCallback
+from airflow_provider_vocalsep.separation.submitting import Submitter
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
     from airflow_provider_vocalsep.api.models import SeparationTask
     from airflow_provider_vocalsep.api.track import Track
-    from airflow_provider_vocalsep.api.vocabulary import SeparationType
-    from airflow_provider_vocalsep.client.settings import AccountSettings
-    from airflow_provider_vocalsep.landing.land import Lander
     from airflow_provider_vocalsep.landing.manifest import Manifest
-    from airflow_provider_vocalsep.ledger import Ledger
-    from airflow_provider_vocalsep.ledger.transitions import CallbackLookup
-    from airflow_provider_vocalsep.storage.location import StemLocation
+    from airflow_provider_vocalsep.separation.runtime import Runtime
+    from airflow_provider_vocalsep.separation.submitting import Submission
 
 log = logging.getLogger(__name__)
 
@@ -35,135 +29,160 @@ class UnknownTaskError(VocalSepError):
     retryable = False
 
 
-class Vendor(Protocol):
-    """What a job needs of the vendor; :class:`~airflow_provider_vocalsep.client.blocking.VendorClient` is one."""
-
-    settings: AccountSettings
-
-    def submit(
-        self,
-        track: Track,
-        separation_type: SeparationType,
-        *,
-        stem_name: str | None = None,
-        callback_url: str = PLACEHOLDER_CALLBACK_URL,
-    ) -> str:
-        """Submit a track, once."""
-
-    def read_task(self, vendor_task_id: str) -> SeparationTask | None:
-        """Read the record of a task."""
-
-
-@dataclass(frozen=True)
-class Separation:
+class LandingJob:
     """
-    What is asked for.
+    Lands a vendor task of which only the id is known: somebody else has paid for it.
 
-    :param asked: The track as the user wrote it.
-    :param track: The track as it is sent, its own file at an address that the vendor can fetch.
-    :param separation_type: What to separate it into.
-    :param stem_name: The stem asked for with ``split_stem_advanced``.
-    :param account: The vendor account that pays.
-    :param fingerprint: Version of the audio, see :class:`~airflow_provider_vocalsep.separation.own_file.Source`.
+    :param track: The track.
+    :param runtime: What it works with.
+    :param row: Its row in the run report.
     """
 
-    asked: Track
-    track: Track
-    separation_type: SeparationType
-    stem_name: str | None
-    account: str
-    fingerprint: str = ""
+    def __init__(self, track: Track, runtime: Runtime, row: TrackRow | None = None) -> None:
+        self.track = track
+        self.runtime = runtime
+        self.row = row or TrackRow(track=track.key, title=track.title)
+        #: Where the stems land; ``None`` without a destination.
+        self.location = runtime.location_of(track)
 
-    @cached_property
-    def identity(self) -> Identity:
-        """What is paid for once."""
-        return Identity.of(
-            self.asked,
-            account=self.account,
-            separation_type=self.separation_type,
-            stem_name=self.stem_name,
-        )
-
-
-class SeparationJob:
-    """
-    Takes a separation that is paid for to its end. Holds no state of its own: whatever matters is in the ledger.
-
-    :param separation: What is separated.
-    :param vendor: The vendor's client.
-    :param ledger: Where paid separations are kept.
-    :param asked_by: Who asks.
-    :param max_submissions: How often one task instance pays in a row for a track that the vendor fails on.
-    """
-
-    def __init__(
-        self,
-        separation: Separation,
-        *,
-        vendor: Vendor,
-        ledger: Ledger,
-        asked_by: TaskInstanceRef,
-        max_submissions: int = 2,
-    ) -> None:
-        self.separation = separation
-        self.vendor = vendor
-        self.ledger = ledger
-        self.asked_by = asked_by
-        self.max_submissions = max_submissions
-
-    @property
-    def entry(self) -> str:
-        """Address of its ledger entry."""
-        return self.ledger.uri_of(self.separation.identity)
-
-    def conclude(self, task: SeparationTask, heard: CallbackLookup) -> None:
+    def check_destination(self) -> None:
         """
-        Write down how the vendor ended a task.
+        Make sure, before anything is paid, that stems can be written.
+
+        :raises DestinationError: naming the bucket and the remedy.
+        """
+        if self.location:
+            landing = self.runtime.landing
+            check_destination(landing.store, self.location, upload_args=landing.lander.upload_args)
+
+    def read_record(self, vendor_task_id: str) -> SeparationTask:
+        """
+        Read the vendor's record of a task.
+
+        :raises UnknownTaskError: the vendor has none.
+        """
+        task = self.runtime.vendor.read_task(vendor_task_id)
+        if task is None:
+            raise UnknownTaskError(
+                f"Track {self.track.key!r}: the vendor does not know task {vendor_task_id}. Check the id, and that the "
+                "connection's key belongs to the account that submitted it; vendors keep stems for about 14 days."
+            )
+        return task
+
+    def land(self, task: SeparationTask) -> Manifest:
+        """
+        Land the stems of a finished task.
 
         :param task: The vendor's record.
-        :param heard: Tells the callbacks that came for an attempt.
-        :raises SeparationFailedError: the vendor gave it up.
-        """
-        if task.failed:
-            self.keep_callbacks(heard)
-            self._raise_failure(task)
-        self.ledger.record_separated(
-            self.separation.identity, task.task_id, self.asked_by, heard, status=task.status.value
-        )
-
-    def keep_callbacks(self, heard: CallbackLookup) -> None:
-        """Write callbacks down that are not in the history yet."""
-        self.ledger.record_callbacks(self.separation.identity, heard)
-
-    def land(
-        self, task: SeparationTask, lander: Lander, place: StemLocation, *, replace: bool = False
-    ) -> Manifest:
-        """
-        Land the stems of a finished task and write down where they are.
-
-        :param task: The vendor's record.
-        :param lander: What carries the stems.
-        :param place: Where they belong.
-        :param replace: Send stems again that are there already.
         :return: The manifest, written last.
         :raises VocalSepError: some stems did not land. What landed stays, and a retry goes on from there.
         """
+        assert self.location  # noqa: S101 - nobody lands without a destination
+        manifest = self.runtime.landing.lander.land(
+            task,
+            self.location,
+            track=self.track,
+            dialect=self.runtime.vendor.settings.dialect.name,
+            refresh=lambda: self.read_record(task.task_id),
+            asked_by=self.runtime.asked_by.model_dump(exclude_none=True),
+            entry=self.row.entry,
+            expected_duration=self.track.duration,
+            replace=self.runtime.options.replace,
+        )
+        self.row.record_landed(manifest, before=not self.is_ours(manifest))
+        return manifest
+
+    def count_money(self) -> None:
+        """Copy what was paid into the row; nothing is known of what somebody else paid."""
+
+    def is_ours(self, manifest: Manifest) -> bool:
+        """Return whether this task instance landed it, in this try or an earlier one."""
+        landed_by = TaskInstanceRef.model_validate(manifest.asked_by)
+        return landed_by.instance == self.runtime.asked_by.instance
+
+
+class TrackJob(LandingJob):
+    """
+    Takes one track from request to manifest. Nothing that matters is in its memory: that is in the ledger.
+
+    :param track: The track as the user wrote it.
+    :param runtime: What it works with.
+    :param row: Its row in the run report; a new one by default.
+    """
+
+    def __init__(self, track: Track, runtime: Runtime, row: TrackRow | None = None) -> None:
+        super().__init__(track, runtime, row or TrackRow.of(track))
+        self.ledger = runtime.ledger
+        self.identity = Identity.of(
+            track,
+            account=runtime.vendor.settings.account,
+            separation_type=runtime.options.separation_type,
+            stem_name=runtime.options.stem_name,
+        )
+        self.row.entry = self.ledger.uri_of(self.identity)
+        #: Whether a callback about the attempt has come.
+        self.called_back = False
+
+    def secure(self) -> Submission | Manifest | AwaitingCallback:
+        """
+        Make sure that the separation is paid for, once.
+
+        :return: What to wait for; or the manifest, if the stems are in place; or the callback that decides.
+        :raises LostSubmitError: a submit may have been paid; ``on_lost_submit`` forbids another.
+        :raises VocalSepError: nothing was paid.
+        """
+        manifest_uri = self.location.manifest_uri if self.location else None
+        secured = Submitter(self.track, self.identity, self.runtime, manifest_uri=manifest_uri).secure()
+        if isinstance(secured, AwaitingCallback):
+            self.row.record_in_doubt(secured.attempt_id, secured.until, secured.message)
+            return secured
+        self.resume(secured)
+        self.called_back = bool(self.runtime.callbacks.events_of(secured.attempt_id))
+        if self.called_back:
+            self._record_callbacks()
+        if secured.landed and not self.runtime.options.replace:
+            return self._find_landed() or secured
+        return secured
+
+    def resume(self, submission: Submission) -> None:
+        """Go on with a separation that is paid for."""
+        self.row.record_submitted(
+            submission.vendor_task_id,
+            submission.attempt_id,
+            submission.submitted_at,
+            submitted_now=submission.submitted_now,
+            calls_back=submission.calls_back,
+        )
+
+    def look(self) -> SeparationTask | None:
+        """
+        Read the vendor's record once, and record its end.
+
+        :return: The record of a finished task; ``None`` while it is under way, or not visible yet.
+        :raises SeparationFailedError: the vendor could not separate the track.
+        """
+        vendor_task_id = self.row.vendor_task_id or ""
+        task = self.runtime.vendor.read_task(vendor_task_id)
+        if task is not None and task.finished:
+            events_of = self.runtime.callbacks.events_of
+            self.ledger.record_separated(
+                self.identity, vendor_task_id, self.runtime.asked_by, events_of, status=task.status.value
+            )
+            return task
+        if task is not None and task.failed:
+            self._record_callbacks()
+            self._raise_failure(task)
+        if self.runtime.callbacks.events_of(self.row.attempt_id):
+            self._record_callbacks()
+        log.info("Vendor task %s has not ended yet: %s.", vendor_task_id, task.status if task else "unknown")
+        return None
+
+    def land(self, task: SeparationTask) -> Manifest:
+        """Land the stems of a finished task, and record where they are."""
         try:
-            manifest = lander.land(
-                task,
-                place,
-                track=self.separation.asked,
-                dialect=self.vendor.settings.dialect.name,
-                refresh=lambda: self.read_task(task.task_id),
-                asked_by=self.asked_by.model_dump(exclude_none=True),
-                entry=self.entry,
-                expected_duration=self.separation.asked.duration,
-                replace=replace,
-            )
+            manifest = super().land(task)
         except VocalSepError as e:
-            self.ledger.append_event(
-                self.separation.identity, "landing_failed", by=self.asked_by, message=str(e)
-            )
+            self._append_event("landing_failed", str(e))
             raise
         landing = Landing(
             at=self.ledger.now(),
@@ -175,58 +194,45 @@ class SeparationJob:
             File(name=stem.name, uri=stem.uri, bytes=stem.bytes, sha256=stem.sha256)
             for stem in manifest.stems
         )
-        self.ledger.record_landed(self.separation.identity, manifest.uri, landing, self.asked_by, files)
+        self.ledger.record_landed(self.identity, manifest.uri, landing, self.runtime.asked_by, files)
         return manifest
 
-    def wait_ended(self, message: str) -> None:
-        """Write down that the wait was given up while the vendor's task may go on."""
-        self.ledger.append_event(self.separation.identity, "wait_ended", by=self.asked_by, message=message)
+    def stop_waiting(self, message: str) -> None:
+        """Record that the wait ended while the vendor's task may go on."""
+        self._append_event("wait_ended", message)
 
-    def paid(self) -> tuple[int, float]:
-        """Return how many submissions the task instance that asks has paid for in all its tries, and their credits."""
-        return self.ledger.paid_by(self.separation.identity, self.asked_by)
+    def count_money(self) -> None:
+        """Copy from the ledger what was paid: it knows of legs and tries that died before they reported."""
+        self.row.paid, self.row.credits = self.ledger.paid_by(self.identity, self.runtime.asked_by)
 
-    def is_ours(self, manifest: Manifest) -> bool:
-        """Tell whether the task instance that asks is the one that landed it, in this try or an earlier one."""
-        return TaskInstanceRef.model_validate(manifest.asked_by).instance == self.asked_by.instance
-
-    def still_landed(self, s3_client: S3Client, place: StemLocation) -> Manifest | None:
-        """
-        Look whether the stems are where the ledger says, and write down that there was nothing to do.
-
-        :return: Their manifest, ``None`` if they have to be landed again.
-        """
-        manifest = read_manifest(s3_client, place)
-        missing = verify_landed(s3_client, manifest) if manifest else ["manifest.json"]
-        if missing:
+    def _find_landed(self) -> Manifest | None:
+        """Return the manifest if the stems are where the ledger says, and record that there was nothing to do."""
+        assert self.location  # noqa: S101 - the ledger names it
+        store = self.runtime.landing.store
+        manifest = read_manifest(store, self.location)
+        missing = verify_landed(store, manifest) if manifest else ["manifest.json"]
+        if manifest is None or missing:
             log.warning(
                 "Track %r landed before, but this is missing or changed: %s. Landing it again; nothing is paid.",
-                self.separation.asked.key,
+                self.track.key,
                 ", ".join(missing),
             )
             return None
-        log.info("Track %r landed before: nothing to do, nothing paid.", self.separation.asked.key)
-        self.ledger.append_event(self.separation.identity, "skipped", by=self.asked_by)
+        log.info("Track %r landed before: nothing to do, nothing paid.", self.track.key)
+        self._append_event("skipped")
+        self.row.record_landed(manifest, before=not self.is_ours(manifest))
         return manifest
 
-    def read_task(self, vendor_task_id: str) -> SeparationTask:
-        """
-        Read the vendor's record of a task that it is known to have.
+    def _record_callbacks(self) -> None:
+        self.ledger.record_callbacks(self.identity, self.runtime.callbacks.events_of)
 
-        :raises VocalSepError: when it has no record, or none that can be read.
-        """
-        task = self.vendor.read_task(vendor_task_id)
-        if task is None:
-            raise UnknownTaskError(
-                f"Track {self.separation.asked.key!r}: the vendor no longer knows task {vendor_task_id}. Check that the "
-                "connection's key belongs to the account that submitted it; vendors keep stems for about 14 days."
-            )
-        return task
+    def _append_event(self, event: str, message: str | None = None) -> None:
+        self.ledger.append_event(self.identity, event, by=self.runtime.asked_by, message=message)
 
     def _raise_failure(self, task: SeparationTask) -> None:
-        verdict = classify_task(task, self.vendor.settings.dialect)
-        paid = self.ledger.count_failed_submissions(self.separation.identity, self.asked_by, task.task_id)
-        exhausted = verdict is not Verdict.REFUNDED and paid >= self.max_submissions
+        verdict = classify_task(task, self.runtime.vendor.settings.dialect)
+        paid = self.ledger.count_failed_submissions(self.identity, self.runtime.asked_by, task.task_id)
+        exhausted = verdict is not Verdict.REFUNDED and paid >= self.runtime.options.max_submissions
         if exhausted:
             next_step = (
                 f"It failed {paid} times in a row (max_submissions); clear this Airflow task to pay again."
@@ -234,12 +240,12 @@ class SeparationJob:
         elif verdict is Verdict.FATAL:
             next_step = "It would fail the same way again; mend the source, then clear this Airflow task."
         elif verdict is Verdict.REFUNDED:
-            next_step = "Its credits were given back; a retry submits it anew."
+            next_step = "Its credits were given back; a retry submits it again."
         else:
-            next_step = "A retry submits it anew, which is charged again."
+            next_step = "A retry submits it again, which is charged again."
         said = f"{task.error_code or task.status}: {task.error_message or 'no reason given'}"
         error = SeparationFailedError(
-            f"The vendor could not separate track {self.separation.asked.key!r} (task {task.task_id}, {said}). {next_step}",
+            f"The vendor could not separate track {self.track.key!r} (task {task.task_id}, {said}). {next_step}",
             verdict=Verdict.FATAL if exhausted else verdict,
             code=task.error_code,
             vendor_message=task.error_message or "",
@@ -251,7 +257,5 @@ class SeparationJob:
             message=str(error),
             final=error.verdict is Verdict.FATAL,
         )
-        self.ledger.record_task_failed(
-            self.separation.identity, task.task_id, outcome, status=task.status.value
-        )
+        self.ledger.record_task_failed(self.identity, task.task_id, outcome, status=task.status.value)
         raise error

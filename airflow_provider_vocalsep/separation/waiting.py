@@ -22,6 +22,12 @@ class WaitGivenUpError(VocalSepError):
     """A deadline passed. The vendor's task goes on; a retry attaches to it."""
 
 
+class WaitRefusedError(VocalSepError):
+    """The vendor does not answer what became of a task, and will not until a person changes something."""
+
+    retryable = False
+
+
 def wait_here(
     read_task: Callable[[str], SeparationTask | None],
     poller: Poller,
