@@ -1,3 +1,3 @@
-"""Object storage: the only package that knows S3, its errors, and where our own files lie in a bucket."""
+"""Object storage: the only package that knows S3, its errors, and the layout of a destination."""
 
 from __future__ import annotations

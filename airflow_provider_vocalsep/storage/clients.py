@@ -1,4 +1,4 @@
-"""Object stores by whose credentials they use: an Airflow connection's, or those of a shell."""
+"""Object stores with the credentials of an Airflow connection or of a shell."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from airflow_provider_vocalsep.storage.translation import AT_A_SHELL
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-#: Connections to the bucket that are kept: a batch's eight tracks read their ledger entries while eight stems and eight parts
-#: move. botocore keeps ten, and warns of each one more.
+#: Connections that are kept open: the eight tracks of a batch read their ledger entries while eight stems and
+#: eight parts are sent. botocore's default is ten, with a warning for each further one.
 _CONNECTIONS = 32
 
-#: Threads of a command that read a bucket at the same time, at most.
+#: Largest number of threads in which a command reads a bucket.
 MAX_SHELL_THREADS = 256
 
-#: Settings of a client whose answer somebody waits for: seconds, and tries.
+#: Seconds, and attempts, of a client that serves a page.
 _IMPATIENT = {"connect_timeout": 4, "read_timeout": 20, "retries": {"max_attempts": 2}}
 
 
@@ -27,11 +27,11 @@ def store_from_connection(aws_conn_id: str | None, *, impatient: bool = False) -
     """
     Return the object store of an AWS connection.
 
-    Built from the Amazon hook's session and not by its ``get_conn``, which walks the whole stack with its source lines to
-    name its caller in the user agent: half of all that a task process computes.
+    It uses the Amazon hook's session and not its ``get_conn``, which reads the source lines of the whole call stack
+    to name its caller in the user agent: half of the CPU time of a task process.
 
-    :param aws_conn_id: Id of the connection; ``None`` for the credentials of the machine.
-    :param impatient: Give up soon, for somebody who looks at a page.
+    :param aws_conn_id: Id of the connection; ``None`` for boto3's default credentials.
+    :param impatient: Use short timeouts, for a page.
     """
     from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
     from botocore.config import Config
@@ -56,7 +56,7 @@ def store_from_shell(*, endpoint_url: str | None = None, profile: str | None = N
 
     :param endpoint_url: Address of a store other than AWS.
     :param profile: Profile of the AWS configuration.
-    :raises DestinationError: the profile does not exist, or the address is not one.
+    :raises DestinationError: the profile does not exist, or the address is malformed.
     """
     import boto3
     from botocore.config import Config
@@ -79,7 +79,7 @@ def store_from_shell(*, endpoint_url: str | None = None, profile: str | None = N
 
 def client_with_keys(endpoint_url: str, access_key: str, secret_key: str, **config: Any) -> S3Client:
     """
-    Return a boto3 client of a local store, as the demo's is.
+    Return a boto3 client of a local store, such as the demo's.
 
     :param config: Options of botocore's ``Config``.
     """

@@ -1,4 +1,4 @@
-"""What can go wrong with the object storage."""
+"""Errors of the object storage."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from airflow_provider_vocalsep.api.errors import VocalSepError
 
 
 class StorageError(VocalSepError):
-    """The object storage did not do what was asked. Unless it is one of the subclasses, the same may work later."""
+    """A request to the object storage failed. A later one may succeed, unless it is a DestinationError."""
 
 
 class ConflictError(StorageError):
-    """The condition of a write does not hold: another writer was first."""
+    """The condition of a request does not hold: another writer was first."""
 
 
 class InvalidRangeError(StorageError):
-    """The object does not have the range of bytes that was asked for."""
+    """The object does not have the requested range of bytes."""
 
 
 class DestinationError(StorageError):
-    """The bucket cannot be used until a person changes something: bucket, permission, ``upload_args``."""
+    """The bucket cannot be used until a person changes the bucket, a permission or ``upload_args``."""
 
     retryable = False
 
 
 class NotFoundError(DestinationError):
-    """There is no such object."""
+    """The object does not exist."""
 
 
 class NoBucketError(DestinationError):
-    """There is no such bucket."""
+    """The bucket does not exist."""
 
 
 class AccessDeniedError(DestinationError):
-    """The store refuses the credentials, or what they ask for."""
+    """The store refuses the credentials, or does not permit them the request."""

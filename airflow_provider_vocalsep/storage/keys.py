@@ -1,4 +1,4 @@
-"""A safe and distinct object key for whatever a user calls a track."""
+"""Safe and distinct object keys for any name that a user gives a track."""
 
 from __future__ import annotations
 
@@ -6,32 +6,30 @@ import hashlib
 import re
 import unicodedata
 
-#: A segment that is used as it is. The characters are those that S3's user guide calls safe ("Creating object key names");
-#: the first one keeps dot files and our own folder apart.
+#: A segment that is used unchanged. The characters are those that S3's user guide calls safe ("Creating object
+#: key names"); the first one excludes dot files and the ``_vocalsep`` folder.
 _SAFE_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9!_.*'()-]{0,119}", re.ASCII)
 
-#: Marks a rewritten segment. Never part of one that is used as it is, so the two cannot meet.
+#: Marks a rewritten segment. Not a safe character, so that a rewritten segment never equals an unchanged one.
 _REWRITTEN = "~"
 
-#: Hex digits of SHA-256 that keep rewritten segments apart: 64 bits, so that among 100,000 tracks whose names hold nothing
-#: readable the chance that any two meet is below 1e-9 (with 40 bits it would be 1 in 200).
+#: Hex digits of SHA-256 in a rewritten segment: 64 bits, so that among 100,000 tracks without any readable
+#: character in their names the chance of one collision is below 1e-9 (with 40 bits it would be 1 in 200).
 _DIGEST_LENGTH = 16
 
-#: How much of a rewritten name stays readable.
+#: Readable characters that a rewritten segment keeps, at most.
 _SLUG_LENGTH = 60
 
-#: A whole key may have 1024 bytes (S3); prefix, separation and stem need their share of them.
+#: S3 allows a key of 1024 bytes; the rest is for prefix, separation type and stem.
 _MAX_KEY_LENGTH = 600
 
 
 def safe_key(track_key: str) -> str:
     """
-    Turn a user's name of a track into part of an object key; different names never meet.
+    Turn a user's name of a track into part of an object key. Different names give different keys.
 
-    ``/`` keeps its meaning. A safe segment stays as it is; any other becomes its readable characters, a ``~`` and part of its
-    SHA-256.
-
-    :param track_key: Any text.
+    ``/`` separates segments. A safe segment stays unchanged; any other becomes its readable characters, a ``~``
+    and part of its SHA-256.
     """
     key = "/".join(safe_segment(segment) for segment in track_key.split("/"))
     return key if len(key) <= _MAX_KEY_LENGTH else _rewrite(track_key)

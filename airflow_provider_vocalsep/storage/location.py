@@ -1,4 +1,4 @@
-"""Places in a bucket: where the stems of a track land, and where ledger, plans and run reports lie."""
+"""Locations in a bucket: of a track's stems, of the ledger, of plans and run reports."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.storage.errors import DestinationError
 from airflow_provider_vocalsep.storage.keys import safe_key, safe_segment
 
-#: Folder below a destination that holds everything but stems and manifests.
+#: Folder of a destination for everything but stems and manifests.
 INTERNAL = "_vocalsep"
 
-#: Name of the object that says that a separation is complete.
+#: Name of the object that marks a separation as complete.
 MANIFEST = "manifest.json"
 
 
@@ -49,56 +49,56 @@ class Location:
         Parse the address of a folder.
 
         :param uri: ``s3://bucket/prefix``.
-        :raises DestinationError: it is not an address in S3.
+        :raises DestinationError: the address is not in S3.
         """
         bucket, prefix = parse_s3_uri(uri)
         return Location(bucket, prefix.strip("/"))
 
     @property
     def uri(self) -> str:
-        """Its address, without a slash at the end."""
+        """Address of the folder, without a slash at the end."""
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
     @property
     def listing_prefix(self) -> str:
-        """What the keys of all objects in it start with, with a slash at the end; empty for the whole bucket."""
+        """Prefix of the keys of all its objects, with a slash at the end; empty for the whole bucket."""
         return f"{self.prefix}/" if self.prefix else ""
 
     def key(self, *parts: str) -> str:
-        """Return the key of an object in it."""
+        """Return the key of an object in the folder."""
         return "/".join(part for part in (self.prefix, *parts) if part)
 
     def uri_of(self, key: str) -> str:
-        """Return the address of an object in the bucket, by its whole key."""
+        """Return the address of an object in the bucket by its full key."""
         return f"s3://{self.bucket}/{key}"
 
     def folder(self, *parts: str) -> Location:
-        """Return a folder in it."""
+        """Return a folder below this one."""
         return Location(self.bucket, self.key(*parts))
 
     def key_of(self, uri: str | None) -> str | None:
         """
-        Return the key of an object that lies in it.
+        Return the key of an object in the folder.
 
-        :param uri: Its address, out of a file that anybody may have written.
-        :return: ``None`` for whatever is not an object in this folder.
+        :param uri: Address of the object, untrusted.
+        :return: ``None`` if it is not the address of an object in this folder.
         """
         try:
             bucket, key = parse_s3_uri(uri or "")
         except DestinationError:
             return None
-        # A store that is a file system underneath would climb.
+        # A store on top of a file system would leave the folder.
         climbs = {"", ".", ".."} & set(key.split("/"))
         return key if bucket == self.bucket and key.startswith(self.listing_prefix) and not climbs else None
 
     @property
     def ledger(self) -> Location:
-        """The ledger of this destination, where nobody chose another place."""
+        """The default ledger of this destination."""
         return self.folder(INTERNAL, "ledger")
 
     @property
     def runs(self) -> Location:
-        """Plans and run reports of this destination, by DAG, DAG run and Airflow task."""
+        """The plans and run reports of this destination, by DAG, DAG run and Airflow task."""
         return self.folder(INTERNAL, "runs")
 
     def run_folder(self, dag_id: str, run_id: str, task_id: str) -> Location:
@@ -106,22 +106,21 @@ class Location:
         return self.runs.folder(run_key(dag_id, run_id), safe_key(task_id))
 
     def is_manifest(self, key: str) -> bool:
-        """Return whether a key is that of a manifest of this destination."""
+        """Return whether a key belongs to a manifest of this destination."""
         return key.endswith(f"/{MANIFEST}") and not key.startswith(self.folder(INTERNAL).listing_prefix)
 
     def stems(
         self, track_key: str, separation_type: SeparationType, stem_name: str | None = None
     ) -> StemLocation:
         """
-        Return where the stems of a track land.
+        Return the location of a track's stems.
 
         :param track_key: The user's name of the track.
-        :param separation_type: What it is separated into.
-        :param stem_name: The stem asked for with ``split_stem_advanced``.
+        :param stem_name: The requested stem of ``split_stem_advanced``.
         """
         parts = [safe_key(track_key), separation_type.value]
         if separation_type is SeparationType.SPLIT_STEM_ADVANCED:
-            # Every stem name is a separation of its own, with a manifest of its own.
+            # Each stem name is a separation with its own manifest.
             parts.append(slug_of(stem_name or "") or "stem")
         return StemLocation(self.bucket, self.key(*parts), separation_type, stem_name)
 
@@ -129,10 +128,10 @@ class Location:
 @dataclass(frozen=True)
 class StemLocation(Location):
     """
-    The folder in which the stems and the manifest of one separation land.
+    The folder of the stems and the manifest of one separation.
 
-    :param separation_type: What the track is separated into.
-    :param stem_name: The stem asked for with ``split_stem_advanced``.
+    :param separation_type: Type of the separation.
+    :param stem_name: The requested stem of ``split_stem_advanced``.
     """
 
     separation_type: SeparationType
@@ -140,7 +139,7 @@ class StemLocation(Location):
 
     @property
     def manifest_key(self) -> str:
-        """Key of the manifest; that it exists means that the separation is complete."""
+        """Key of the manifest, which exists if the separation is complete."""
         return self.key(MANIFEST)
 
     @property
@@ -152,12 +151,11 @@ class StemLocation(Location):
         """
         Return the key of a stem.
 
-        :param name: Name of the stem.
         :param extension: File type, without a dot.
         """
         return self.key(f"{safe_segment(name)}.{extension}")
 
 
 def run_key(dag_id: str, run_id: str) -> str:
-    """Return the folder of a DAG run below :attr:`Location.runs`, as part of a key."""
+    """Return the part of a key that names a DAG run below :attr:`Location.runs`."""
     return f"{safe_key(dag_id)}/{safe_key(run_id)}"

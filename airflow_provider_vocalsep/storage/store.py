@@ -1,10 +1,8 @@
-"""Objects in S3: get, put, list, head, with conditions and checksums, and errors of our own."""
+"""Objects in S3: get, put, list, head, with conditions and checksums, and with errors of this package."""
 
 from __future__ import annotations
 
-import base64
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
@@ -16,18 +14,26 @@ from airflow_provider_vocalsep.storage.errors import (
     NotFoundError,
     StorageError,
 )
+from airflow_provider_vocalsep.storage.objects import (
+    ListedObject,
+    ObjectHead,
+    ObjectStream,
+    ObjectTag,
+    base64_of,
+)
 from airflow_provider_vocalsep.storage.translation import IN_AIRFLOW, Advice, error_code, translate_errors
 from airflow_provider_vocalsep.storage.upload_args import check_upload_args
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from datetime import datetime
     from typing import IO
 
     from mypy_boto3_s3 import S3Client
 
     from airflow_provider_vocalsep.storage.location import Location
+
+__all__ = ["ListedObject", "ObjectHead", "ObjectStore", "ObjectStream", "ObjectTag"]
 
 log = logging.getLogger(__name__)
 
@@ -37,99 +43,17 @@ _DELETED_AT_ONCE = 1000
 #: The S3 console's page of a folder (docs.aws.amazon.com, "Organizing objects in the Amazon S3 console").
 _CONSOLE = "https://{region}.console.aws.amazon.com/s3/buckets/{bucket}?prefix={prefix}/"
 
-#: What a store answers that has no conditional writes.
+#: Answers of a store without conditional writes.
 _UNSUPPORTED = frozenset({"501", "InvalidArgument", "NotImplemented"})
 _CONDITION_FAILED = frozenset({"409", "412", "ConditionalRequestConflict", "PreconditionFailed"})
 
 
-@dataclass(frozen=True)
-class ListedObject:
-    """
-    An object as a listing shows it.
-
-    :param key: Its key.
-    :param bytes: Its size.
-    :param etag: Its version.
-    :param modified: When it was written.
-    """
-
-    key: str
-    bytes: int
-    etag: str
-    modified: datetime
-
-
-@dataclass(frozen=True)
-class ObjectTag:
-    """
-    What the store calls one version of an object.
-
-    :param etag: Its ETag without quotes.
-    :param checksum: The SHA-256 that the store keeps with it, base64; of all parts (``...-N``) if it was sent in parts.
-    """
-
-    etag: str | None
-    checksum: str | None = None
-
-
-@dataclass(frozen=True)
-class ObjectHead:
-    """
-    What the store knows about an object.
-
-    :param bytes: Its size.
-    :param tag: Its version.
-    :param content_type: Its media type.
-    :param metadata: Its metadata.
-    """
-
-    bytes: int
-    tag: ObjectTag
-    content_type: str
-    metadata: Mapping[str, str]
-
-
-class ObjectStream:
-    """
-    The bytes of an object, or of a range of it, as they come.
-
-    :param answer: Of boto3.
-    """
-
-    def __init__(self, answer: Mapping[str, Any], errors: AbstractContextManager[None]) -> None:
-        self._body = answer["Body"]
-        self._errors = errors
-        #: Bytes that will come.
-        self.bytes: int = answer["ContentLength"]
-        #: Version of the object, with quotes.
-        self.etag: str = answer["ETag"]
-        #: Which range it is (RFC 9110, ``Content-Range``); ``None`` for the whole object.
-        self.content_range: str | None = answer.get("ContentRange")
-
-    def chunks(self, size: int) -> Iterator[bytes]:
-        """
-        Read it in pieces.
-
-        :param size: Bytes of a piece.
-        :raises StorageError: the connection broke.
-        """
-        with self._errors:
-            try:
-                yield from self._body.iter_chunks(size)
-            finally:
-                self._body.close()
-
-    def close(self) -> None:
-        """Give the connection back."""
-        self._body.close()
-
-
 class ObjectStore:
     """
-    An S3 API, with one set of credentials. Methods raise :class:`StorageError` and its subclasses, nothing of boto3's.
+    An S3 API with one set of credentials. Its methods raise only :class:`StorageError` and its subclasses.
 
     :param client: A boto3 S3 client.
-    :param advice: What error messages advise.
+    :param advice: Advice in error messages.
     """
 
     def __init__(self, client: S3Client, *, advice: Advice = IN_AIRFLOW) -> None:
@@ -141,7 +65,7 @@ class ObjectStore:
         return self.get_versioned(bucket, key)[0]
 
     def get_versioned(self, bucket: str, key: str) -> tuple[bytes, str]:
-        """Read a small object and its ETag, with quotes, as a condition wants it."""
+        """Read a small object and its ETag, with quotes, for the condition of a write."""
         with self._errors("read", bucket, key):
             answer = self.client.get_object(Bucket=bucket, Key=key)
             return answer["Body"].read(), answer["ETag"]
@@ -152,10 +76,10 @@ class ObjectStore:
         """
         Read an object as a stream.
 
-        :param byte_range: Only this range, as ``bytes=0-99``.
-        :param if_match: Only if it is this version, an ETag with quotes.
-        :raises ConflictError: it is another version.
-        :raises InvalidRangeError: it has no such range.
+        :param byte_range: Range to read, as ``bytes=0-99``.
+        :param if_match: ETag with quotes of the version to read.
+        :raises ConflictError: the object is another version.
+        :raises InvalidRangeError: the object has no such range.
         """
         options: dict[str, Any] = {}
         if byte_range:
@@ -172,15 +96,15 @@ class ObjectStore:
             self.client.download_fileobj(bucket, key, file)
 
     def head(self, bucket: str, key: str) -> ObjectHead | None:
-        """Return what the store knows about an object, ``None`` if there is none."""
+        """Return size, version and metadata of an object, ``None`` if it does not exist."""
         try:
-            with self._errors("look at", bucket, key):
+            with self._errors("check", bucket, key):
                 found = self.client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
         except NotFoundError:
             return None
         return ObjectHead(
             bytes=found["ContentLength"],
-            tag=_tag_of(found),
+            tag=ObjectTag.of_answer(found),
             content_type=found.get("ContentType", ""),
             metadata=found.get("Metadata", {}),
         )
@@ -205,7 +129,7 @@ class ObjectStore:
         """
         Write an object in one piece.
 
-        :param sha256: SHA-256 of the body, hex: the store refuses the object unless it received exactly these bytes.
+        :param sha256: SHA-256 of the body, hex; the store rejects a body with another one.
         :param extra: Further arguments of the upload.
         """
         checked: dict[str, Any] = {"ChecksumSHA256": base64_of(sha256)} if sha256 else {}
@@ -213,14 +137,14 @@ class ObjectStore:
             answer = self.client.put_object(
                 Bucket=bucket, Key=key, Body=body, ContentType=content_type, **checked, **(extra or {})
             )
-        return _tag_of(answer)
+        return ObjectTag.of_answer(answer)
 
     def swap(self, bucket: str, key: str, body: bytes, *, content_type: str, version: str | None) -> str:
         """
-        Write an object on the condition that it is still the one that was read.
+        Write an object if it is still the version that was read.
 
-        :param version: ETag of what was read, with quotes; ``None`` if there was no object.
-        :return: ETag of what was written, with quotes.
+        :param version: ETag that was read, with quotes; ``None`` if the object did not exist.
+        :return: ETag of the written version, with quotes.
         :raises ConflictError: another writer was first.
         """
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
@@ -229,32 +153,31 @@ class ObjectStore:
                 answer = self.client.put_object(
                     Bucket=bucket, Key=key, Body=body, ContentType=content_type, **condition
                 )
-        except NotFoundError as e:  # S3's answer to If-Match for a key that is gone
+        except NotFoundError as e:  # S3's answer to If-Match for a deleted key
             raise ConflictError(str(e)) from e
         return answer["ETag"]
 
     def honours_conditions(self, bucket: str, key: str) -> bool:
         """
-        Return whether :meth:`swap` can be relied on.
+        Return whether the store honours the condition of :meth:`swap`.
 
-        :param key: Of an object that this writes to find out.
-        :raises StorageError: it cannot be written at all.
+        :param key: Key of a test object, which this writes.
+        :raises StorageError: the test object cannot be written.
         """
-        if self._accepts(bucket, key, {"IfNoneMatch": "*"}) and self._accepts(
-            bucket, key, {"IfNoneMatch": "*"}
-        ):
+        # A store that honours it rejects the second write, or the first one if the object exists.
+        if all(self._accepts(bucket, key, {"IfNoneMatch": "*"}) for _ in range(2)):
             return False
         return not self._accepts(bucket, key, {"IfMatch": '"00000000000000000000000000000000"'})
 
     def _accepts(self, bucket: str, key: str, condition: dict[str, Any]) -> bool:
-        body = b"Finds out whether this store honours conditional writes."
+        body = b"Tests whether this store honours conditional writes."
         with self._errors("write", bucket, key):
             try:
                 self.client.put_object(Bucket=bucket, Key=key, Body=body, **condition)
             except ClientError as e:
                 if error_code(e) in _CONDITION_FAILED:
                     return False
-                if error_code(e) not in _UNSUPPORTED:  # without the condition is as good as ignoring it
+                if error_code(e) not in _UNSUPPORTED:  # no support counts as ignoring the condition
                     raise
         return True
 
@@ -262,29 +185,29 @@ class ObjectStore:
         """
         Delete objects, a thousand a request.
 
-        :return: After each request how many were deleted, and what was not and why.
+        :return: Per request the number of deleted objects, and address and reason of each that remains.
         """
         for start in range(0, len(keys), _DELETED_AT_ONCE):
-            some = keys[start : start + _DELETED_AT_ONCE]
-            with self._errors("delete", bucket, some[0]):
+            batch = keys[start : start + _DELETED_AT_ONCE]
+            with self._errors("delete", bucket, batch[0]):
                 answer = self.client.delete_objects(
-                    Bucket=bucket, Delete={"Objects": [{"Key": key} for key in some], "Quiet": True}
+                    Bucket=bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
                 )
-            kept = [
+            failed = [
                 f"s3://{bucket}/{error.get('Key')}: {error.get('Code')} {error.get('Message', '')}"
                 for error in answer.get("Errors", [])
             ]
-            yield len(some) - len(kept), kept
+            yield len(batch) - len(failed), failed
 
     def presign(self, bucket: str, key: str, *, seconds: int) -> str:
-        """Return a link with which anybody can read an object for so many seconds."""
+        """Return a link with which anyone can read an object for that many seconds."""
         with self._errors("sign a link to", bucket, key):
             return self.client.generate_presigned_url(
                 "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=seconds
             )
 
     def console_url(self, location: Location) -> str:
-        """Return the address at which a person sees a folder: the S3 console, or the endpoint of another store."""
+        """Return a folder's address for a browser: in the S3 console, or at the endpoint of another store."""
         endpoint, prefix = self.client.meta.endpoint_url, quote(location.prefix)
         if "amazonaws.com" in endpoint:
             region = self.client.meta.region_name
@@ -292,24 +215,24 @@ class ObjectStore:
         return f"{endpoint}/{location.bucket}/{prefix}/"
 
     def check_upload_args(self, upload_args: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Check a user's ``upload_args``, see :func:`~airflow_provider_vocalsep.storage.upload_args.check_upload_args`."""
+        """Check ``upload_args``, see :func:`.check_upload_args`."""
         return check_upload_args(self.client, upload_args)
 
     def check_writable(self, bucket: str, key: str, arguments: Mapping[str, Any]) -> None:
         """
-        Make sure that an object can be written.
+        Check that an object can be written.
 
-        Begins a multipart upload and takes it back: this needs exactly the permission that landing needs, and leaves nothing
-        behind. Some stores would create a missing bucket for it, so the bucket is looked at first.
+        Begins a multipart upload and aborts it: this needs exactly the permission that landing needs, and
+        leaves nothing behind. Some stores would create a missing bucket for it, so the bucket is checked first.
 
-        :param arguments: Those of the upload; a bucket may demand encryption or an ACL.
+        :param arguments: Arguments of the upload; a bucket may demand encryption or an ACL.
         :raises DestinationError: naming the bucket and the remedy.
         """
         self._check_bucket(bucket)
         self.abort_upload(bucket, key, self.begin_upload(bucket, key, arguments))
 
     def _check_bucket(self, bucket: str) -> None:
-        """Make sure that a bucket exists, as far as one may ask: who may not look may still write."""
+        """Check that a bucket exists. Credentials without s3:ListBucket pass: they may still write."""
         try:
             with self._errors("write to", bucket, ""):
                 self.client.head_bucket(Bucket=bucket)
@@ -322,9 +245,11 @@ class ObjectStore:
                 raise
 
     def begin_upload(self, bucket: str, key: str, arguments: Mapping[str, Any]) -> str:
-        """Begin an upload in parts and return its id."""
+        """Begin an upload in parts, each with its SHA-256, and return the upload's id."""
         with self._errors("write", bucket, key):
-            answer = self.client.create_multipart_upload(Bucket=bucket, Key=key, **arguments)
+            answer = self.client.create_multipart_upload(
+                Bucket=bucket, Key=key, ChecksumAlgorithm="SHA256", **arguments
+            )
         return answer["UploadId"]
 
     def send_part(
@@ -333,9 +258,9 @@ class ObjectStore:
         """
         Send a part of an upload.
 
-        :param number: Its number, from 1.
+        :param number: Number of the part, from 1.
         :param sha256: SHA-256 of its bytes, hex.
-        :return: What :meth:`complete_upload` wants to know of it.
+        :return: The part, for :meth:`complete_upload`.
         """
         checksum = base64_of(sha256)
         with self._errors("write", bucket, key):
@@ -352,21 +277,21 @@ class ObjectStore:
     def complete_upload(
         self, bucket: str, key: str, upload_id: str, parts: Sequence[dict[str, Any]]
     ) -> ObjectTag:
-        """Put the parts of an upload together, in the order of their numbers."""
+        """Make the object from its parts, which come in the order of their numbers."""
         with self._errors("write", bucket, key):
             answer = self.client.complete_multipart_upload(
                 Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": cast("Any", parts)}
             )
-        return _tag_of(answer)
+        return ObjectTag.of_answer(answer)
 
     def abort_upload(self, bucket: str, key: str, upload_id: str) -> None:
-        """Remove the parts of an unfinished upload, as far as this is allowed. Never raises."""
+        """Remove the parts of an unfinished upload. Never raises: a failure is only logged."""
         try:
             self.client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
         except Exception as e:
             log.warning(
-                "Could not remove an unfinished upload of s3://%s/%s (%s). A lifecycle rule that aborts incomplete "
-                "multipart uploads removes it.",
+                "Could not remove an unfinished upload of s3://%s/%s (%s). A lifecycle rule that aborts "
+                "incomplete multipart uploads removes it.",
                 bucket,
                 key,
                 e,
@@ -374,12 +299,3 @@ class ObjectStore:
 
     def _errors(self, verb: str, bucket: str, key: str) -> AbstractContextManager[None]:
         return translate_errors(verb, bucket, key, self.advice)
-
-
-def base64_of(digest: str) -> str:
-    """Write a hex digest as S3 does."""
-    return base64.b64encode(bytes.fromhex(digest)).decode()
-
-
-def _tag_of(answer: Any) -> ObjectTag:
-    return ObjectTag(answer.get("ETag", "").strip('"') or None, answer.get("ChecksumSHA256"))

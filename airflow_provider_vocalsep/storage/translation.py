@@ -1,4 +1,4 @@
-"""S3's errors, translated once."""
+"""Translation of boto3's errors into those of this package."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     ParamValidationError,
 )
+from s3transfer.exceptions import RetriesExceededError
 
 from airflow_provider_vocalsep.storage.errors import (
     AccessDeniedError,
@@ -59,7 +60,7 @@ _INVALID = frozenset(
         "PermanentRedirect",
     }
 )
-#: A condition that does not hold: 412, and 409 while another conditional write of the same key is under way.
+#: The condition does not hold (412), or another conditional write of the same key is under way (409).
 _CONFLICT = frozenset({"409", "412", "ConditionalRequestConflict", "PreconditionFailed"})
 _BAD_RANGE = frozenset({"416", "InvalidRange", "RequestedRangeNotSatisfiable"})
 
@@ -67,32 +68,32 @@ _BAD_RANGE = frozenset({"416", "InvalidRange", "RequestedRangeNotSatisfiable"})
 @dataclass(frozen=True)
 class Advice:
     """
-    What a message advises, by who reads it.
+    Advice in error messages, by their reader.
 
-    :param denied: For credentials that may not do what was asked.
+    :param denied: For credentials without the permission.
     :param no_bucket: For a bucket that does not exist.
-    :param credentials: For credentials or an endpoint that are missing.
-    :param passing: For an error that may pass.
+    :param credentials: For missing credentials, or a missing endpoint.
+    :param transient: For an error after which a retry may succeed.
     """
 
     denied: str
     no_bucket: str
     credentials: str
-    passing: str
+    transient: str
 
 
 #: For readers of an Airflow task's log.
 IN_AIRFLOW = Advice(
-    denied="The AWS connection needs s3:PutObject, s3:GetObject and s3:AbortMultipartUpload on the destination and "
-    "s3:ListBucket on the bucket; if the bucket demands encryption or an ACL, say so in upload_args.",
+    denied="The AWS connection needs s3:PutObject, s3:GetObject and s3:AbortMultipartUpload on the destination "
+    "and s3:ListBucket on the bucket; if the bucket demands encryption or an ACL, say so in upload_args.",
     no_bucket="Create it, or correct the address; then clear this task.",
     credentials="Check the AWS connection.",
-    passing="A retry goes on from what is there.",
+    transient="A retry goes on from what is there.",
 )
 
 _CREDENTIALS = (
-    "Check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or --profile, and for a store other "
-    "than AWS --endpoint-url."
+    "Check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or --profile, and for a store "
+    "other than AWS --endpoint-url."
 )
 
 #: For people at a command line.
@@ -100,56 +101,56 @@ AT_A_SHELL = Advice(
     denied=_CREDENTIALS,
     no_bucket=f"Check the address. {_CREDENTIALS}",
     credentials=_CREDENTIALS,
-    passing="Try again.",
+    transient="Try again.",
 )
 
 
 @contextmanager
 def translate_errors(verb: str, bucket: str, key: str, advice: Advice) -> Iterator[None]:
     """
-    Translate what boto3 raises.
+    Translate the errors of boto3.
 
-    :param verb: What was to be done with the object, for the message.
-    :param key: Its key; empty for the bucket itself.
+    :param verb: What the request does with the object, for the message.
+    :param key: Key of the object; empty for the bucket.
     :raises DestinationError: a person has to change something.
-    :raises StorageError: it may work later.
+    :raises StorageError: a later request may succeed.
     """
-    where = f"s3://{bucket}/{key}" if key else f"s3://{bucket}"
-    what = f"Could not {verb} {where}"
+    uri = f"s3://{bucket}/{key}" if key else f"s3://{bucket}"
+    failure = f"Could not {verb} {uri}"
     try:
         yield
     except ClientError as e:
-        raise _translated(e, what, bucket, advice) from e
+        raise _translate(e, failure, bucket, advice) from e
     except (NoCredentialsError, ParamValidationError) as e:
-        raise DestinationError(f"{what}: {e}. {advice.credentials}") from e
+        raise DestinationError(f"{failure}: {e}. {advice.credentials}") from e
     except EndpointConnectionError as e:
-        hint = advice.credentials if advice is AT_A_SHELL else advice.passing
-        raise StorageError(f"{what}: {e} {hint}") from e
-    except BotoCoreError as e:
-        raise StorageError(f"{what}: {e}. {advice.passing}") from e
+        hint = advice.credentials if advice is AT_A_SHELL else advice.transient
+        raise StorageError(f"{failure}: {e} {hint}") from e
+    except (BotoCoreError, RetriesExceededError) as e:
+        raise StorageError(f"{failure}: {e}. {advice.transient}") from e
 
 
 def error_code(error: ClientError) -> str:
-    """Return S3's code of an error; an HTTP status where the answer had no body."""
+    """Return S3's code of an error, or the HTTP status if the answer had no body."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def _translated(error: ClientError, what: str, bucket: str, advice: Advice) -> StorageError:
+def _translate(error: ClientError, failure: str, bucket: str, advice: Advice) -> StorageError:
     code = error_code(error)
-    said = error.response.get("Error", {}).get("Message") or code
+    message = error.response.get("Error", {}).get("Message") or code
     if code in _NOT_FOUND:
-        return NotFoundError(f"{what}: there is no such object, or no bucket {bucket!r}.")
+        return NotFoundError(f"{failure}: there is no such object, or no bucket {bucket!r}.")
     if code == "NoSuchBucket":
-        return NoBucketError(f"{what}: there is no bucket {bucket!r}. {advice.no_bucket}")
+        return NoBucketError(f"{failure}: there is no bucket {bucket!r}. {advice.no_bucket}")
     if code in _DENIED:
-        return AccessDeniedError(f"{what}: the store refuses it ({code}: {said}). {advice.denied}")
+        return AccessDeniedError(f"{failure}: the store refuses it ({code}: {message}). {advice.denied}")
     if code in _CONFLICT:
-        return ConflictError(f"{what}: another writer was first ({code}: {said}).")
+        return ConflictError(f"{failure}: another writer was first ({code}: {message}).")
     if code in _BAD_RANGE:
-        return InvalidRangeError(f"{what}: it does not have that range of bytes.")
+        return InvalidRangeError(f"{failure}: it does not have that range of bytes.")
     if code in _INVALID:
         return DestinationError(
-            f"{what}: the bucket {bucket!r} does not accept the request ({code}: {said}). Check the region of the AWS "
-            "connection and upload_args."
+            f"{failure}: the bucket {bucket!r} does not accept the request ({code}: {message}). Check the "
+            "region of the AWS connection and upload_args."
         )
-    return StorageError(f"{what}: the store answered {code} ({said}). {advice.passing}")
+    return StorageError(f"{failure}: the store answered {code} ({message}). {advice.transient}")
