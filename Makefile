@@ -35,7 +35,7 @@ unit: $(VENV)/.dev ## run the tests that start no Airflow and no S3 server: a mi
 	@$(BIN)/pytest --numprocesses logical tests/unit $(ARGS)
 
 model: $(VENV)/.dev ## search the ledger's protocol for a way to pay twice, for ten minutes (EXAMPLES=15000)
-	@VOCALSEP_MODEL_EXAMPLES=$(or $(EXAMPLES),15000) $(BIN)/pytest tests/unit/separation/test_jobs_protocol.py $(ARGS)
+	@VOCALSEP_MODEL_EXAMPLES=$(or $(EXAMPLES),15000) $(BIN)/pytest tests/unit/separation/test_protocol.py $(ARGS)
 
 lint: $(VENV)/.dev ## check style
 	@$(BIN)/ruff check $(CODE)

@@ -97,7 +97,6 @@ class BatchCallbackChannel(CallbackChannel):
         """Read again which callbacks have come."""
         if self.task_state is not None:
             self.inbox.update(callbacks_by_attempt(self.task_state.get(BATCH_KEY)))
-        return self.inbox
 
     def _received(self, attempt_id: str) -> list[ReceivedCallback]:
         return self.inbox.get(attempt_id, [])

@@ -30,12 +30,12 @@ from airflow_provider_vocalsep.landing.storage import (
 from airflow_provider_vocalsep.landing.upload import MAX_PARTS, abort_upload, put_object
 from airflow_provider_vocalsep.storage.errors import DestinationError
 from airflow_provider_vocalsep.storage.location import parse_s3_uri
+from airflow_provider_vocalsep.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import requests
-    from mypy_boto3_s3 import S3Client
 
     from airflow_provider_vocalsep.api.models import SeparationTask
     from airflow_provider_vocalsep.api.track import Track
@@ -60,13 +60,15 @@ class Lander:
 
     def __init__(
         self,
-        s3_client: S3Client,
+        store: ObjectStore,
         *,
         guard: DownloadGuard,
         session: requests.Session | None = None,
         upload_args: Mapping[str, Any] | None = None,
         max_parallel: int = 4,
     ) -> None:
+        s3_client = store.client
+        self.upload_args = dict(upload_args or {})
         self.tools = LandingResources(
             client=s3_client,
             session=guarded_session(guard, session, connections=max_parallel),
@@ -138,7 +140,7 @@ class Lander:
 
     def _manifest_before(self, task: SeparationTask, place: StemLocation) -> Manifest | None:
         try:
-            manifest = read_manifest(self.tools.client, place)
+            manifest = read_manifest(ObjectStore(self.tools.client), place)
         except DestinationError as e:
             # Who may only write cannot look; sending anew is always right.
             log.info("%s The stems are sent anew.", e)
@@ -160,7 +162,7 @@ class Lander:
 
 
 def check_destination(
-    s3_client: S3Client, place: StemLocation, *, upload_args: Mapping[str, Any] | None = None
+    store: ObjectStore, place: StemLocation, *, upload_args: Mapping[str, Any] | None = None
 ) -> None:
     """
     Make sure, before anything is paid, that stems can be written to their place.
@@ -173,6 +175,7 @@ def check_destination(
     :raises DestinationError: naming the bucket and the remedy.
     :raises StorageError: the bucket did not answer.
     """
+    s3_client = store.client
     arguments = check_upload_args(s3_client, upload_args)
     check_bucket(s3_client, place.bucket)
     with s3_errors(place.bucket, place.manifest_key, "write"):
@@ -180,7 +183,7 @@ def check_destination(
     abort_upload(s3_client, place.bucket, place.manifest_key, upload["UploadId"])
 
 
-def read_manifest(s3_client: S3Client, place: StemLocation) -> Manifest | None:
+def read_manifest(store: ObjectStore, place: StemLocation) -> Manifest | None:
     """
     Read the manifest of a place.
 
@@ -188,6 +191,7 @@ def read_manifest(s3_client: S3Client, place: StemLocation) -> Manifest | None:
     :raises DestinationError: it may not be read.
     :raises StorageError: the bucket did not answer.
     """
+    s3_client = store.client
     try:
         with s3_errors(place.bucket, place.manifest_key, "read"):
             body = s3_client.get_object(Bucket=place.bucket, Key=place.manifest_key)["Body"].read()
@@ -202,7 +206,7 @@ def read_manifest(s3_client: S3Client, place: StemLocation) -> Manifest | None:
         return None
 
 
-def verify_landed(s3_client: S3Client, manifest: Manifest) -> list[str]:
+def verify_landed(store: ObjectStore, manifest: Manifest) -> list[str]:
     """
     Look whether what landed is still there, by size and checksum, without downloading it.
 
@@ -210,6 +214,7 @@ def verify_landed(s3_client: S3Client, manifest: Manifest) -> list[str]:
     :raises DestinationError: the bucket may not be looked at.
     :raises StorageError: the bucket did not answer.
     """
+    s3_client = store.client
     lost = []
     for stem in manifest.stems:
         found = head(s3_client, *parse_s3_uri(stem.uri))

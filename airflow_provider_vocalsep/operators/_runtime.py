@@ -25,7 +25,12 @@ from airflow_provider_vocalsep.ledger.task_state_store import TaskStateLedgerSto
 from airflow_provider_vocalsep.observability import metrics
 from airflow_provider_vocalsep.runs.report import BatchReport
 from airflow_provider_vocalsep.runs.report_file import ReportFile
-from airflow_provider_vocalsep.separation.runtime import LandingTarget, OnLostSubmit, Runtime, SeparationOptions
+from airflow_provider_vocalsep.separation.runtime import (
+    LandingTarget,
+    OnLostSubmit,
+    Runtime,
+    SeparationOptions,
+)
 from airflow_provider_vocalsep.separation.track_job import LandingJob, TrackJob
 from airflow_provider_vocalsep.storage.clients import store_from_connection
 from airflow_provider_vocalsep.storage.location import Location
@@ -33,10 +38,9 @@ from airflow_provider_vocalsep.storage.location import Location
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_provider_vocalsep.api.track import Track
-
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_vocalsep.api.track import Track
     from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
     from airflow_provider_vocalsep.storage.store import ObjectStore
 
@@ -99,9 +103,7 @@ def task_instance_ref(context: Context) -> TaskInstanceRef:
     )
 
 
-def open_track(
-    operator: Separating, track: Track, context: Context, *, named: str | None = None
-) -> TrackJob:
+def open_track(operator: Separating, track: Track, context: Context, *, named: str | None = None) -> TrackJob:
     """
     Open the job of an operator with a single track.
 
@@ -124,7 +126,9 @@ def open_track(
             ledger=open_ledger(operator, store, task_state),
             callbacks=callbacks,
             store=store,
-            target=open_target(operator, store, options, asked_by) if store and operator.destination else None,
+            target=open_target(operator, store, options, asked_by)
+            if store and operator.destination
+            else None,
         ),
     )
 
@@ -165,9 +169,7 @@ def open_target(
         store=store,
         destination=destination,
         lander=Lander(store, guard=guard, upload_args=operator.upload_args, max_parallel=max_parallel),
-        report_file=ReportFile(
-            store, destination, asked_by, options.separation_type, options.stem_name
-        ),
+        report_file=ReportFile(store, destination, asked_by, options.separation_type, options.stem_name),
     )
 
 
@@ -265,9 +267,7 @@ def open_ledger(operator: Separating, store: ObjectStore | None, task_state: Any
     return Ledger(_ledger_store_of(operator, store, task_state), on_event=metrics.count_event)
 
 
-def _ledger_store_of(
-    operator: Separating, store: ObjectStore | None, task_state: Any | None
-) -> LedgerStore:
+def _ledger_store_of(operator: Separating, store: ObjectStore | None, task_state: Any | None) -> LedgerStore:
     if store is not None and operator.ledger:
         return S3LedgerStore(store, Location.parse(operator.ledger))
     if store is not None and operator.destination:

@@ -204,7 +204,9 @@ class VocalSeparationBatchOperator(TellsLineage, BaseOperator):
         )
         before = runtime.landing.report_file.read()
         if resumed and before is None:
-            self.log.warning("The run report %s is gone; going by the ledger.", runtime.landing.report_file.uri)
+            self.log.warning(
+                "The run report %s is gone; going by the ledger.", runtime.landing.report_file.uri
+            )
         report = before if resumed and before else BatchReport.of(tracks, before)
         runtime.budget = self._budget(report, CREDITS[runtime.options.separation_type])
         return BatchJob(tracks, report, runtime, parallel=self.parallel)

@@ -198,7 +198,9 @@ class Submitter:
             "vendor is recorded."
         )
         if policy is OnLostSubmit.RESUBMIT:
-            log.warning("%s Submitting it again, as on_lost_submit='resubmit' asks; this may pay twice.", what)
+            log.warning(
+                "%s Submitting it again, as on_lost_submit='resubmit' asks; this may pay twice.", what
+            )
             return self.ledger.take_over(self.identity, lost, intent)
         if lost.calls_back and lost.asked_by.instance != self.runtime.asked_by.instance:
             what += " Its vendor task may have called it back: clear that task instance first, it adopts the vendor task."

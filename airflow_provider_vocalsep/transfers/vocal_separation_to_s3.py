@@ -12,11 +12,11 @@ from airflow_provider_vocalsep.api.errors import SeparationFailedError, VocalSep
 from airflow_provider_vocalsep.api.requests import parse_separation_type
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
+from airflow_provider_vocalsep.callbacks.channel import CallbackChannel
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
-from airflow_provider_vocalsep.landing.land import check_destination
-from airflow_provider_vocalsep.ledger import TaskInstanceRef
+from airflow_provider_vocalsep.ledger import Ledger, MemoryLedgerStore, TaskInstanceRef
 from airflow_provider_vocalsep.links.page import PageLink, track_page
-from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
+from airflow_provider_vocalsep.links.stems import StemsLink
 from airflow_provider_vocalsep.observability import metrics
 from airflow_provider_vocalsep.observability.lineage import (
     Data,
@@ -25,17 +25,11 @@ from airflow_provider_vocalsep.observability.lineage import (
     stems_of,
     tell_hook_lineage,
 )
-from airflow_provider_vocalsep.operators._runtime import (
-    lander_of,
-    raise_for_airflow,
-    s3_client_of,
-    task_instance_ref,
-)
-from airflow_provider_vocalsep.operators.reporting import Reporting
-from airflow_provider_vocalsep.runs.report_file import ReportFile
-from airflow_provider_vocalsep.separation.track_job import UnknownTaskError
-from airflow_provider_vocalsep.separation.track_report import TrackReport
-from airflow_provider_vocalsep.storage.location import Location
+from airflow_provider_vocalsep.operators._runtime import open_target, task_instance_ref, track_leg
+from airflow_provider_vocalsep.runs.report import TrackRow
+from airflow_provider_vocalsep.separation.runtime import Runtime, SeparationOptions
+from airflow_provider_vocalsep.separation.track_job import LandingJob, UnknownTaskError
+from airflow_provider_vocalsep.storage.clients import store_from_connection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +37,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskInstanceKey
 
     from airflow_provider_vocalsep.api.models import SeparationTask
+    from airflow_provider_vocalsep.landing.manifest import Manifest
 
 
 class NotFinishedError(VocalSepError):
@@ -126,51 +121,51 @@ class VocalSeparationToS3Operator(TellsLineage, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Land the stems."""
-        reporting = Reporting()
-        with reporting.leg(context, str(self.separation_type)):
-            try:
-                return self._land(context, reporting)
-            except VocalSepError as e:
-                raise_for_airflow(e)
+        with track_leg(self, context, lambda: self._open(context), track_key=None) as job:
+            task = self._read_finished()
+            vendor = self.hook.settings.base_url
+            self.lineage = Lineage(
+                inputs=(Data(vendor, task.task_id),), vendor=vendor, vendor_task_id=task.task_id
+            )
+            return self._finish(job, job.land(task))
 
-    def _land(self, context: Context, reporting: Reporting) -> dict[str, Any]:
+    def _open(self, context: Context) -> LandingJob:
+        asked_by, store = task_instance_ref(context), store_from_connection(self.aws_conn_id)
+        options = SeparationOptions(
+            parse_separation_type(self.separation_type), self.stem_name, replace=self.replace
+        )
+        runtime = Runtime(
+            options=options,
+            asked_by=asked_by,
+            vendor=self.hook.client,
+            ledger=Ledger(MemoryLedgerStore()),  # somebody else has paid
+            callbacks=CallbackChannel(
+                asked_by, self.hook.settings, conn_id=self.vocalsep_conn_id, task_state=None
+            ),
+            target=open_target(self, store, options, asked_by),
+        )
         # The audio's address plays no part in landing; the task id stands for it.
         track = Track(key=self._key, task_id=self.vendor_task_id, audio_id=self.vendor_task_id)
-        place = Location.parse(self.destination).stems(
-            track.key, parse_separation_type(self.separation_type), self.stem_name
-        )
-        client, asked_by = s3_client_of(self.aws_conn_id), task_instance_ref(context)
-        file = ReportFile(client, self.destination, asked_by, place.separation_type, self.stem_name)
-        reporting.report = TrackReport(file, track, shown_source=False)
-        reporting.report.row.vendor_task_id = self.vendor_task_id
-        check_destination(client, place, upload_args=self.upload_args)
-        task = self._read()
-        vendor = self.hook.settings.base_url
-        self.lineage = Lineage(
-            inputs=(Data(vendor, task.task_id),), vendor=vendor, vendor_task_id=task.task_id
-        )
-        manifest = lander_of(self.hook.settings, client, self.upload_args).land(
-            task,
-            place,
-            track=track,
-            dialect=self.hook.settings.dialect.name,
-            refresh=self._read,
-            asked_by=asked_by.model_dump(exclude_none=True),
-            replace=self.replace,
-        )
-        self.stems_link = stems_url(client, place.bucket, place.prefix)
+        row = TrackRow(track=track.key, vendor_task_id=self.vendor_task_id)
+        return LandingJob(track, runtime, row)
+
+    def _finish(self, job: LandingJob, manifest: Manifest) -> dict[str, Any]:
+        assert job.location  # noqa: S101 - it has landed
+        self.stems_link = job.runtime.landing.store.console_url(job.location)
         self.lineage = self.lineage.writing(manifest)
         tell_hook_lineage(self.aws_conn_id, outputs=stems_of(manifest))
         self.log.info(
-            "Landed %d stems of vendor task %s: %s", len(manifest.stems), task.task_id, manifest.uri
+            "Landed %d stems of vendor task %s: %s",
+            len(manifest.stems),
+            manifest.vendor_task_id,
+            manifest.uri,
         )
-        landed_by = TaskInstanceRef.model_validate(manifest.asked_by)
-        if landed_by == asked_by:
+        asked_by = job.runtime.asked_by
+        if TaskInstanceRef.model_validate(manifest.asked_by) == asked_by:
             metrics.landed_by_transfer(manifest, asked_by, self.hook.settings.account)
-        reporting.report.landed(manifest, before=landed_by.instance != asked_by.instance)
         return manifest.summary()
 
-    def _read(self) -> SeparationTask:
+    def _read_finished(self) -> SeparationTask:
         task = self.hook.read_task(self.vendor_task_id)
         if task is None:
             raise UnknownTaskError(

@@ -27,13 +27,16 @@ from airflow_provider_vocalsep.callbacks.channel import callback_event
 from airflow_provider_vocalsep.callbacks.inbox import callbacks_by_attempt, record_delivery
 from airflow_provider_vocalsep.ledger import Event, Ledger, LedgerEntry, TaskInstanceRef
 from airflow_provider_vocalsep.runs.report import BatchReport, RowState
-from airflow_provider_vocalsep.separation.adoption import CallbackChannel
 from airflow_provider_vocalsep.separation.batch import BatchJob
 from airflow_provider_vocalsep.separation.batch_polling import BatchPoller
-from airflow_provider_vocalsep.separation.submitting import OnLostSubmit, Submitter
-from airflow_provider_vocalsep.separation.track_job import Separation, SeparationJob
-from airflow_provider_vocalsep.separation.track_work import TrackWork
+from airflow_provider_vocalsep.separation.runtime import (
+    LandingTarget,
+    OnLostSubmit,
+    Runtime,
+    SeparationOptions,
+)
 from airflow_provider_vocalsep.storage.location import Location
+from airflow_provider_vocalsep.storage.store import ObjectStore
 
 TRACKS = [
     Track(key="made there", task_id="t", audio_id="a"),
@@ -83,10 +86,10 @@ class Scene:
 
     def __init__(self, *, callbacks: bool) -> None:
         self.clock = Clock()
-        self.bucket = Bucket()
+        self.versions = {"own.wav": "v1"}
+        self.bucket = Bucket(self.versions)
         self.charges: dict[str, Charge] = {}
         self.store = Store(self.on_write)
-        self.fingerprints = {"made there": "", "own file": "v1"}
         self.instances = [TaskInstance("r1", callbacks), TaskInstance("r2", callbacks)]
         self.processes: list[Process] = []
         self.claimed: dict[greenlet, str] = {}
@@ -235,7 +238,6 @@ class Leg:
         self.asker = ti.asker
         self.policy = ti.policy
         self.ledger = Ledger(scene.store, now=scene.clock)
-        self.inbox = callbacks_by_attempt(ti.heard)
 
     def run(self, ended: dict[str, Any] | None) -> None:
         before = self._report()
@@ -245,8 +247,7 @@ class Leg:
         else:
             job = self._job(before)
             job.resume(ended)
-        self.inbox.update(callbacks_by_attempt(self.ti.heard))
-        if job.waiting and all(row.attempt_id in self.inbox for row in job.report.rows_in(RowState.WAITING)):
+        if job.waiting and job.all_called_back():
             job.resume({})
         if job.waiting or job.report.rows_in(RowState.IN_DOUBT):
             self._write(job.report)
@@ -288,34 +289,45 @@ class Leg:
         self.scene.bucket.put(self.ti.report_key, report.to_jsonl())
 
     def _job(self, report: BatchReport) -> BatchJob:
-        return BatchJob(TRACKS, report, self._work, heard=self._heard)
-
-    def _heard(self, attempt_id: str) -> list[Event]:
-        return [callback_event(heard, attempt_id, self.asker) for heard in self.inbox.get(attempt_id, [])]
-
-    def _work(self, track: Track) -> TrackWork:
-        scene = self.scene
-        calling("look at the source")
-        separation = Separation(track, track, KIND, None, "sunoapi", scene.fingerprints[track.key])
-        me = getcurrent()
-        vendor: Any = Vendor(
-            scene.charges, separation, attempt_id=lambda: scene.claimed.get(me, ""), paying=scene.on_pay
-        )
-        job = SeparationJob(separation, vendor=vendor, ledger=self.ledger, asked_by=self.asker)
-        place = Location.parse(DESTINATION).stems(track.key, KIND)
-        submitter = Submitter(
-            separation, vendor=vendor, ledger=self.ledger, asked_by=self.asker,
-            manifest_uri=place.manifest_uri, on_lost_submit=self.policy, line=self._line(),
-            gate=Gate(), sleep=scene.clock.sleep,
-        )  # fmt: skip
+        scene, me = self.scene, getcurrent()
+        vendor: Any = Vendor(scene.charges, attempt_id=lambda: scene.claimed.get(me, ""), paying=scene.on_pay)
         lander: Any = Lander(scene.bucket, scene.charges, scene.clock)
-        return TrackWork(job, submitter, place, lander)
+        gate: Any = Gate()
+        report_file: Any = None
+        store = ObjectStore(scene.bucket)  # type: ignore[arg-type]
+        runtime = Runtime(
+            options=SeparationOptions(KIND, on_lost_submit=self.policy, adoption_grace=GRACE),
+            asked_by=self.asker,
+            vendor=vendor,
+            ledger=self.ledger,
+            callbacks=Inbox(self.ti, self.asker),
+            store=store,
+            target=LandingTarget(store, Location.parse(DESTINATION), lander, report_file),
+            gate=gate,
+            sleep=scene.clock.sleep,
+        )
+        return BatchJob(TRACKS, report, runtime)
 
-    def _line(self) -> CallbackChannel | None:
-        if not self.ti.calls_back:
-            return None
-        return CallbackChannel(lambda _: f"https://airflow/{self.ti.run_id}", self._named, GRACE)
 
-    def _named(self, attempt_id: str) -> str | None:
+class Inbox:
+    """The callbacks of a task instance, as ``BatchCallbackChannel`` reads them."""
+
+    def __init__(self, ti: TaskInstance, asked_by: TaskInstanceRef) -> None:
+        self.ti = ti
+        self.asked_by = asked_by
+        self.enabled = ti.calls_back
+        self.inbox = callbacks_by_attempt(ti.heard)
+
+    def refresh(self) -> None:
+        self.inbox.update(callbacks_by_attempt(self.ti.heard))
+
+    def url_of(self, attempt_id: str) -> str:
+        return f"https://airflow/{self.ti.run_id}"
+
+    def events_of(self, attempt_id: str) -> list[Event]:
+        received = self.inbox.get(attempt_id, [])
+        return [callback_event(callback, attempt_id, self.asked_by) for callback in received]
+
+    def vendor_task_of(self, attempt_id: str) -> str | None:
         found = self.inbox.get(attempt_id)
         return found[0].vendor_task_id if found else None

@@ -1,8 +1,8 @@
 """
 All that takes part in paying for a catalogue once, in memory, one call at a time.
 
-What runs is the real code: :class:`BatchJob`, :class:`Submitter`, :class:`SeparationJob`, :class:`Ledger`, :class:`BatchPoller` and the
-receiver's memory. What they call (store, vendor, bucket, clock) stops before each call until somebody says what becomes of it.
+What runs is the real code: :class:`BatchJob`, :class:`TrackJob`, :class:`Submitter`, :class:`Ledger`, :class:`BatchPoller`
+and the receiver's inbox. What they call (store, vendor, bucket, clock) stops before each call until somebody says what becomes of it.
 Each process is a greenlet, so a test decides every interleaving and every place to die.
 """
 
@@ -18,6 +18,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
+from urllib.parse import urlsplit
 
 import tenacity
 from botocore.exceptions import ClientError
@@ -36,13 +37,13 @@ from airflow_provider_vocalsep.api.vocabulary import SeparationType, TaskStatus
 from airflow_provider_vocalsep.landing.errors import LandingError
 from airflow_provider_vocalsep.landing.manifest import LandedStem, Manifest, describe_track
 from airflow_provider_vocalsep.ledger import LedgerConflictError, LedgerEntry, LedgerError, MemoryLedgerStore
+from airflow_provider_vocalsep.ledger.entry import source_of
 from airflow_provider_vocalsep.storage.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_provider_vocalsep.api.track import Track
-    from airflow_provider_vocalsep.separation.track_job import Separation
     from airflow_provider_vocalsep.storage.location import StemLocation
 
 DIALECT = get_dialect("sunoapi")
@@ -113,20 +114,18 @@ class Charge:
 
 
 class Vendor:
-    """Charges for what it accepts. One for each separation, over the same books."""
+    """Charges for what it accepts."""
 
-    settings = SimpleNamespace(dialect=DIALECT)
+    settings = SimpleNamespace(dialect=DIALECT, account="sunoapi")
 
     def __init__(
         self,
         charges: dict[str, Charge],
-        separation: Separation,
         *,
         attempt_id: Callable[[], str],
         paying: Callable[[Charge], None],
     ) -> None:
         self.charges = charges
-        self.separation = separation
         self.attempt_id = attempt_id
         self.paying = paying
 
@@ -146,8 +145,8 @@ class Vendor:
             raise SubmitOutcomeUnknownError("HTML")
         charge = Charge(
             vendor_task_id=f"T{len(self.charges) + 1}",
-            source=self.separation.identity.source,
-            fingerprint=self.separation.fingerprint,
+            source=source_of(track).partition("?")[0],
+            fingerprint=urlsplit(track.audio_url or "").query,
             attempt_id=self.attempt_id(),
             reports_to=callback_url.partition("//airflow/")[2] or None,
         )
@@ -194,18 +193,30 @@ class Store(MemoryLedgerStore):
 
 
 class Bucket:
-    """Objects, by key; the two calls of boto3's client that looking at what landed makes."""
+    """
+    Objects, by key, and own files; the calls of boto3's client that reading what landed and preparing own files make.
 
-    def __init__(self) -> None:
+    :param versions: Version of each own file, by its key.
+    """
+
+    def __init__(self, versions: dict[str, str]) -> None:
         self.objects: dict[str, bytes] = {}
+        self.versions = versions
 
     def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
         calling("get object")
-        return {"Body": io.BytesIO(self._body(Key, "GetObject"))}
+        body = self._body(Key, "GetObject")
+        return {"Body": io.BytesIO(body), "ETag": f'"{_digest(body)}"'}
 
     def head_object(self, *, Bucket: str, Key: str, **_: str) -> dict[str, Any]:
+        if Key in self.versions:
+            calling("read the source")
+            return {"ContentLength": 9, "ETag": f'"{self.versions[Key]}"'}
         body = self._body(Key, "HeadObject")
         return {"ContentLength": len(body), "ETag": f'"{_digest(body)}"', "Metadata": {}}
+
+    def generate_presigned_url(self, _: str, *, Params: dict[str, str], ExpiresIn: int) -> str:
+        return f"s3://{Params['Bucket']}/{Params['Key']}?{self.versions[Params['Key']]}"
 
     def put(self, key: str, body: bytes, error: type[Exception] = StorageError) -> None:
         fate = calling("put object", "fails", "its answer is lost")
@@ -224,7 +235,6 @@ class Lander:
     """Carries what the vendor made of a task, stem by stem, the manifest last."""
 
     def __init__(self, bucket: Bucket, charges: dict[str, Charge], now: Callable[[], datetime]) -> None:
-        self.tools = SimpleNamespace(client=bucket)
         self.bucket = bucket
         self.charges = charges
         self.now = now

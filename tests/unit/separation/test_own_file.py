@@ -7,53 +7,55 @@ from botocore.stub import Stubber
 from airflow_provider_vocalsep.api.errors import TrackError
 from airflow_provider_vocalsep.api.track import MAX_OWN_FILE_BYTES, Track
 from airflow_provider_vocalsep.separation.own_file import SourceError, prepare_file
+from airflow_provider_vocalsep.storage.store import ObjectStore
 
 IN_S3 = Track(key="one", audio_url="s3://music/a%20b/ünïcode 🎵.wav")
-PLACE = {"Bucket": "music", "Key": "a%20b/ünïcode 🎵.wav"}
+PLACE = {"Bucket": "music", "Key": "a%20b/ünïcode 🎵.wav", "ChecksumMode": "ENABLED"}
 
 
 @pytest.fixture
-def client():
-    return boto3.client("s3", region_name="eu-west-1", aws_access_key_id="a", aws_secret_access_key="b")
+def store():
+    client = boto3.client("s3", region_name="eu-west-1", aws_access_key_id="a", aws_secret_access_key="b")
+    return ObjectStore(client)
 
 
 @pytest.fixture
-def stub(client):
-    with Stubber(client) as stubber:
+def stub(store):
+    with Stubber(store.client) as stubber:
         yield stubber
         stubber.assert_no_pending_responses()
 
 
 class TestAnOwnFileInS3:
-    def test_is_presigned_for_the_vendor_and_known_by_its_etag(self, client, stub):
+    def test_is_presigned_for_the_vendor_and_known_by_its_etag(self, store, stub):
         stub.add_response("head_object", {"ContentLength": 1000, "ETag": '"abc"'}, PLACE)
-        source = prepare_file(IN_S3, client)
+        source = prepare_file(IN_S3, store)
         assert source.fingerprint == "abc"
         assert source.track.audio_url.startswith("https://music.s3.")
         assert "a%2520b/%C3%BCn%C3%AFcode%20" in source.track.audio_url
         assert "Signature=" in source.track.audio_url
         assert source.track.key == "one"
 
-    def test_that_is_too_large_is_refused_with_what_to_do(self, client, stub):
+    def test_that_is_too_large_is_refused_with_what_to_do(self, store, stub):
         stub.add_response("head_object", {"ContentLength": MAX_OWN_FILE_BYTES + 1, "ETag": '"abc"'})
         with pytest.raises(
             TrackError, match=r"'one'.*at most 20 MB. Nothing was submitted; encode it smaller"
         ):
-            prepare_file(IN_S3, client)
+            prepare_file(IN_S3, store)
 
-    def test_of_exactly_the_limit_is_taken(self, client, stub):
+    def test_of_exactly_the_limit_is_taken(self, store, stub):
         stub.add_response("head_object", {"ContentLength": MAX_OWN_FILE_BYTES, "ETag": '"abc"'})
-        assert prepare_file(IN_S3, client).fingerprint == "abc"
+        assert prepare_file(IN_S3, store).fingerprint == "abc"
 
-    def test_that_does_not_exist_is_a_fault_of_the_track(self, client, stub):
+    def test_that_does_not_exist_is_a_fault_of_the_track(self, store, stub):
         stub.add_client_error("head_object", "404", http_status_code=404)
         with pytest.raises(TrackError, match="'one'.*does not exist"):
-            prepare_file(IN_S3, client)
+            prepare_file(IN_S3, store)
 
-    def test_that_may_not_be_read_names_the_permission(self, client, stub):
+    def test_that_may_not_be_read_names_the_permission(self, store, stub):
         stub.add_client_error("head_object", "403", http_status_code=403)
-        with pytest.raises(SourceError, match="'one'.*may read the bucket"):
-            prepare_file(IN_S3, client)
+        with pytest.raises(SourceError, match="'one'.*the store refuses it.*s3:GetObject"):
+            prepare_file(IN_S3, store)
 
 
 class TestAnOwnFileOnTheWeb:

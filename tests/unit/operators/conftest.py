@@ -1,0 +1,38 @@
+"""The bench of the operators: a fake vendor, and a bucket of moto's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from airflow_provider_vocalsep.storage.store import ObjectStore
+from tests.support.operator_bench import BUCKET, OperatorBench
+from tests.support.vendor import FakeVendor, account_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def vendor() -> FakeVendor:
+    return FakeVendor()
+
+
+@pytest.fixture
+def bench(vendor: FakeVendor, monkeypatch: pytest.MonkeyPatch) -> Iterator[OperatorBench]:
+    with mock_aws():
+        client = boto3.client("s3", region_name="us-east-1")
+        client.create_bucket(Bucket=BUCKET)
+        with OperatorBench(vendor, ObjectStore(client)).installed(monkeypatch) as bench:
+            yield bench
+
+
+@pytest.fixture
+def callbacks(vendor: FakeVendor) -> None:
+    """Let the vendor call back."""
+    vendor.settings = account_settings(
+        callback_base_url="https://airflow.example.com", callback_secret="0123456789abcdef0123456789abcdef"
+    )
