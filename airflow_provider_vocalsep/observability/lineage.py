@@ -14,6 +14,7 @@ from airflow_provider_vocalsep.landing.land import read_manifest
 from airflow_provider_vocalsep.landing.manifest import describe_track
 from airflow_provider_vocalsep.runs.report import RowState
 from airflow_provider_vocalsep.storage.location import parse_s3_uri
+from airflow_provider_vocalsep.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -160,7 +161,8 @@ class BatchLineage:
         landed = {row.track for row in self.report.rows_in(RowState.LANDED)}
         tracks = [track for track in self.parts.tracks if track.key in landed]
         vendor = self.parts.hook.settings.base_url
-        manifests = [read_manifest(self.parts.s3_client, self.parts.place(track)) for track in tracks]
+        store = ObjectStore(self.parts.s3_client)
+        manifests = [read_manifest(store, self.parts.place(track)) for track in tracks]
         return Lineage(
             inputs=(*self._read, *(Data.of_track(track, vendor) for track in tracks)),
             outputs=tuple(stem for manifest in manifests if manifest for stem in stems_of(manifest)),

@@ -23,6 +23,7 @@ from airflow_provider_vocalsep.ledger.task_state_store import TaskStateLedgerSto
 from airflow_provider_vocalsep.observability import metrics
 from airflow_provider_vocalsep.separation.submitting import OnLostSubmit
 from airflow_provider_vocalsep.storage.location import Location, StemLocation, parse_s3_uri
+from airflow_provider_vocalsep.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -203,4 +204,4 @@ def lander_of(
     guard = DownloadGuard(
         allowed_hosts=settings.download_hosts, allow_private_hosts=settings.allow_private_hosts
     )
-    return Lander(s3_client, guard=guard, upload_args=upload_args, max_parallel=max_parallel)
+    return Lander(ObjectStore(s3_client), guard=guard, upload_args=upload_args, max_parallel=max_parallel)

@@ -27,6 +27,7 @@ from airflow_provider_vocalsep.separation.submitting import OnLostSubmit, Submit
 from airflow_provider_vocalsep.separation.track_job import Separation, SeparationJob
 from airflow_provider_vocalsep.separation.track_work import TrackWork
 from airflow_provider_vocalsep.storage.location import Location, StemLocation, parse_s3_uri
+from airflow_provider_vocalsep.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,7 +115,8 @@ class BatchParts:
 
     def check_destination(self) -> None:
         """Make sure, before anything is paid, that stems can be written."""
-        check_destination(self.s3_client, self.place(self.tracks[0]), upload_args=self.upload_args)
+        store = ObjectStore(self.s3_client)
+        check_destination(store, self.place(self.tracks[0]), upload_args=self.upload_args)
 
     def read_report(self) -> BatchReport | None:
         """Read what an earlier leg or try of this task instance left."""

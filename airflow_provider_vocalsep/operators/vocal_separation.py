@@ -48,6 +48,7 @@ from airflow_provider_vocalsep.triggers.events import validate_event
 from airflow_provider_vocalsep.triggers.lost_submit import LostSubmitTrigger
 
 __all__ = ["VocalSeparationBatchOperator", "VocalSeparationOperator"]
+from airflow_provider_vocalsep.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -253,7 +254,8 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
     def _execute(self, context: Context, *, called_back_about: str | None = None) -> dict[str, Any]:
         parts = self._parts(context)
         if parts.landing:
-            check_destination(parts.landing.s3_client, parts.landing.place, upload_args=self.upload_args)
+            store = ObjectStore(parts.landing.s3_client)
+            check_destination(store, parts.landing.place, upload_args=self.upload_args)
         self._report(parts, self._job(parts, PreparedFile(parts.track)))
         job = self._job(parts, prepare_file(parts.track, parts.s3_client))
         secured = self._secure(parts, job, called_back_about)
@@ -262,7 +264,7 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
         self._keep_callbacks(parts, job, secured.attempt_id)
         context["ti"].xcom_push(key="vendor_task_id", value=secured.vendor_task_id)
         if parts.landing and secured.landed and self.if_landed == "skip":
-            manifest = job.still_landed(parts.landing.s3_client, parts.landing.place)
+            manifest = job.still_landed(ObjectStore(parts.landing.s3_client), parts.landing.place)
             if manifest is not None:
                 return self._landed(context, parts.landing, job, manifest)
         if not self.wait_for_completion:

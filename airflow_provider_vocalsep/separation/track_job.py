@@ -14,8 +14,6 @@ from airflow_provider_vocalsep.landing.land import read_manifest, verify_landed
 from airflow_provider_vocalsep.ledger import File, Identity, Landing, Outcome, TaskInstanceRef
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
     from airflow_provider_vocalsep.api.models import SeparationTask
     from airflow_provider_vocalsep.api.track import Track
     from airflow_provider_vocalsep.api.vocabulary import SeparationType
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.ledger import Ledger
     from airflow_provider_vocalsep.ledger.transitions import CallbackLookup
     from airflow_provider_vocalsep.storage.location import StemLocation
+    from airflow_provider_vocalsep.storage.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
@@ -190,14 +189,14 @@ class SeparationJob:
         """Tell whether the task instance that asks is the one that landed it, in this try or an earlier one."""
         return TaskInstanceRef.model_validate(manifest.asked_by).instance == self.asked_by.instance
 
-    def still_landed(self, s3_client: S3Client, place: StemLocation) -> Manifest | None:
+    def still_landed(self, store: ObjectStore, place: StemLocation) -> Manifest | None:
         """
         Look whether the stems are where the ledger says, and write down that there was nothing to do.
 
         :return: Their manifest, ``None`` if they have to be landed again.
         """
-        manifest = read_manifest(s3_client, place)
-        missing = verify_landed(s3_client, manifest) if manifest else ["manifest.json"]
+        manifest = read_manifest(store, place)
+        missing = verify_landed(store, manifest) if manifest else ["manifest.json"]
         if missing:
             log.warning(
                 "Track %r landed before, but this is missing or changed: %s. Landing it again; nothing is paid.",

@@ -41,7 +41,7 @@ class TrackWork:
         """
         secured = self.submitter.secure()
         landed = secured.landed and not self.replace
-        return secured, self.job.still_landed(self.lander.tools.client, self.place) if landed else None
+        return secured, self.job.still_landed(self.lander.resources.store, self.place) if landed else None
 
     def read(self, vendor_task_id: str) -> SeparationTask:
         """Read the vendor's record."""

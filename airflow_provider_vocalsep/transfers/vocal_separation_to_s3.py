@@ -36,6 +36,7 @@ from airflow_provider_vocalsep.runs.report_file import ReportFile
 from airflow_provider_vocalsep.separation.track_job import UnknownTaskError
 from airflow_provider_vocalsep.separation.track_report import TrackReport
 from airflow_provider_vocalsep.storage.location import Location
+from airflow_provider_vocalsep.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,7 +144,7 @@ class VocalSeparationToS3Operator(TellsLineage, BaseOperator):
         file = ReportFile(client, self.destination, asked_by, place.separation_type, self.stem_name)
         reporting.report = TrackReport(file, track, shown_source=False)
         reporting.report.row.vendor_task_id = self.vendor_task_id
-        check_destination(client, place, upload_args=self.upload_args)
+        check_destination(ObjectStore(client), place, upload_args=self.upload_args)
         task = self._read()
         vendor = self.hook.settings.base_url
         self.lineage = Lineage(

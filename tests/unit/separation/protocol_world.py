@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from unittest import mock
 
 import tenacity
@@ -37,6 +37,7 @@ from airflow_provider_vocalsep.landing.errors import LandingError
 from airflow_provider_vocalsep.landing.manifest import LandedStem, Manifest, describe_track
 from airflow_provider_vocalsep.ledger import LedgerConflictError, LedgerEntry, LedgerError, MemoryLedgerStore
 from airflow_provider_vocalsep.storage.errors import StorageError
+from airflow_provider_vocalsep.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -201,7 +202,8 @@ class Bucket:
 
     def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
         calling("get object")
-        return {"Body": io.BytesIO(self._body(Key, "GetObject"))}
+        body = self._body(Key, "GetObject")
+        return {"Body": io.BytesIO(body), "ETag": f'"{_digest(body)}"'}
 
     def head_object(self, *, Bucket: str, Key: str, **_: str) -> dict[str, Any]:
         body = self._body(Key, "HeadObject")
@@ -224,7 +226,7 @@ class Lander:
     """Carries what the vendor made of a task, stem by stem, the manifest last."""
 
     def __init__(self, bucket: Bucket, charges: dict[str, Charge], now: Callable[[], datetime]) -> None:
-        self.tools = SimpleNamespace(client=bucket)
+        self.resources = SimpleNamespace(store=ObjectStore(cast("Any", bucket)))
         self.bucket = bucket
         self.charges = charges
         self.now = now
