@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_provider_vocalsep.landing import download
 from tests.support.landing_bench import LandingBench
 from tests.support.moto_s3 import empty_bucket, moto_s3
 from tests.support.stem_host import StemHost, running_stem_host
@@ -43,3 +44,9 @@ def s3(_s3: S3Client) -> S3Client:
 @pytest.fixture
 def bench(s3: S3Client, host: StemHost) -> LandingBench:
     return LandingBench(s3, host)
+
+
+@pytest.fixture
+def few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Downloads give up after two failed requests."""
+    monkeypatch.setattr(download, "TRIES", 2)

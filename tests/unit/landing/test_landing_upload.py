@@ -1,9 +1,12 @@
 from __future__ import annotations
 
-import mmap
 import threading
+from typing import TYPE_CHECKING
 
 from airflow_provider_vocalsep.landing.upload import PartBuffer, UncopiedBody
+
+if TYPE_CHECKING:
+    import mmap
 
 
 def filled_part(permits: threading.Semaphore, content: bytes) -> PartBuffer:
