@@ -19,8 +19,9 @@ BUCKET = "stems"
 @contextmanager
 def moto_s3() -> Iterator[S3Client]:
     """Return a client of an S3 with the bucket ``stems``. Requests to other servers are sent."""
-    passthrough = {"urls": [r"https?://(?!.*amazonaws)"]}
-    with mock_aws(config={"core": {"mock_credentials": True, "passthrough": passthrough}}):
+    with mock_aws(
+        config={"core": {"mock_credentials": True, "passthrough": {"urls": [r"https?://(?!.*amazonaws)"]}}}
+    ):
         client = boto3.client("s3", region_name="us-east-1")
         client.create_bucket(Bucket=BUCKET)
         yield client
