@@ -1,12 +1,12 @@
 """
-How much memory landing takes, and how fast it is against a bare loop.
+Measure the memory of landing, and its speed against a bare loop.
 
     python benchmarks/landing_memory.py                          # one stem of 300 MB
     python benchmarks/landing_memory.py --stems 12 --parallel 12 # twelve at the same time
-    python benchmarks/landing_memory.py --stems 12 --bare        # and a bare download-and-upload loop beside it
+    python benchmarks/landing_memory.py --stems 12 --bare        # also with a bare download-and-upload loop
 
-A host (a process of its own) serves MP3 files made of valid frames, SeaweedFS (another one) takes them, and the
-lander runs in a third whose peak is read from the kernel (``VmHWM``), from which its size before landing is taken.
+A host process serves MP3 files of valid frames, SeaweedFS stores them, and a worker process lands them. The
+result is the worker's peak according to the kernel (``VmHWM``), less its size before landing.
 """
 
 from __future__ import annotations
@@ -23,10 +23,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import boto3
 import click
 import requests
-from botocore.config import Config
 from rich.console import Console
 from rich.table import Table
 
@@ -36,7 +34,9 @@ from airflow_provider_vocalsep.api.vocabulary import SeparationType, TaskStatus
 from airflow_provider_vocalsep.demo.seaweed import running_seaweed
 from airflow_provider_vocalsep.landing.guard import DownloadGuard
 from airflow_provider_vocalsep.landing.land import Lander
+from airflow_provider_vocalsep.storage.clients import client_with_keys
 from airflow_provider_vocalsep.storage.location import Location
+from airflow_provider_vocalsep.storage.store import ObjectStore
 
 #: One frame of MPEG-1 layer III, 128 kbit/s, 44.1 kHz: 417 bytes.
 FRAME = b"\xff\xfb\x90\x64" + bytes(range(256)) + bytes(157)
@@ -47,7 +47,7 @@ MEBIBYTE = 1024 * 1024
 
 
 def memory(field: str) -> int:
-    """Bytes of this process: ``VmRSS`` now, ``VmHWM`` at its peak."""
+    """Return bytes of this process: ``VmRSS`` now, ``VmHWM`` at its peak."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024
@@ -73,6 +73,7 @@ class Host(BaseHTTPRequestHandler):
 
 
 def body_digest(size: int) -> str:
+    """Return the digest of a file of the host."""
     digest = hashlib.sha256()
     while size:
         digest.update(BLOCK[:size])
@@ -81,11 +82,11 @@ def body_digest(size: int) -> str:
 
 
 @click.group(invoke_without_command=True)
-@click.option("--stems", default=1, show_default=True, help="How many stems land.")
-@click.option("--megabytes", default=300, show_default=True, help="Size of each.")
-@click.option("--parallel", default=4, show_default=True, help="How many move at the same time.")
+@click.option("--stems", default=1, show_default=True, help="Number of stems.")
+@click.option("--megabytes", default=300, show_default=True, help="Size of each stem.")
+@click.option("--parallel", default=4, show_default=True, help="Stems that land at the same time.")
 @click.option("--bare", is_flag=True, help="Also measure a bare download-and-upload loop.")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="Write the figures here.")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="Write the result to this file.")
 @click.pass_context
 def main(
     context: click.Context, stems: int, megabytes: int, parallel: int, bare: bool, json_path: str | None
@@ -101,9 +102,9 @@ def main(
         assert host.stdout is not None
         port = int(host.stdout.readline())
         rows = []
-        for how in ("lander", "bare") if bare else ("lander",):
-            order = {
-                "how": how,
+        for method in ("lander", "bare") if bare else ("lander",):
+            request = {
+                "method": method,
                 "urls": [f"http://127.0.0.1:{port}/{megabytes * MEGABYTE}/{i}.mp3" for i in range(stems)],
                 "parallel": parallel,
                 "endpoint_url": server.endpoint_url,
@@ -111,13 +112,13 @@ def main(
                 "secret_key": server.secret_key,
             }
             with running(("work",)) as worker:
-                out, _ = worker.communicate(json.dumps(order))
+                out, _ = worker.communicate(json.dumps(request))
             if worker.returncode:
                 raise SystemExit(worker.returncode)
             rows.append(json.loads(out.splitlines()[-1]))
         expected = body_digest(megabytes * MEGABYTE)
         if any(digest != expected for digest in rows[0]["sha256"]):
-            raise SystemExit("What landed is not what the host served.")
+            raise SystemExit("The landed bytes differ from those of the host.")
     report = {
         "stems": stems,
         "megabytes": megabytes,
@@ -126,12 +127,12 @@ def main(
     }
     if json_path:
         Path(json_path).write_text(json.dumps(report, indent=2) + "\n")
-    table = Table("way", "idle MiB", "peak MiB", "above idle MiB", "seconds", "MB/s", "CPU s")
+    table = Table("method", "idle MiB", "peak MiB", "above idle MiB", "seconds", "MB/s", "CPU s")
     for row in rows:
         idle, peak = row["idle_bytes"] / MEBIBYTE, row["peak_bytes"] / MEBIBYTE
         rate = stems * megabytes / row["seconds"]
         figures = (idle, peak, peak - idle, row["seconds"], rate, row["cpu_seconds"])
-        table.add_row(row["how"], *(f"{figure:.1f}" for figure in figures))
+        table.add_row(row["method"], *(f"{figure:.1f}" for figure in figures))
     console = Console(stderr=True)
     console.print(f"{stems} x {megabytes} MB, {parallel} at a time")
     console.print(table)
@@ -150,22 +151,17 @@ def host() -> None:
 
 @main.command()
 def work() -> None:
-    """Land what stdin says and print what it took."""
-    order = json.loads(sys.stdin.read())
-    client = boto3.client(
-        "s3",
-        endpoint_url=order["endpoint_url"],
-        aws_access_key_id=order["access_key"],
-        aws_secret_access_key=order["secret_key"],
-        region_name="us-east-1",
-        config=Config(s3={"addressing_style": "path"}, max_pool_connections=32),
+    """Land the stems of a request on stdin, and print memory and time."""
+    request = json.loads(sys.stdin.read())
+    client = client_with_keys(
+        request["endpoint_url"], request["access_key"], request["secret_key"], max_pool_connections=32
     )
-    move = {"lander": land, "bare": copy}[order["how"]]
-    client.list_objects_v2(Bucket="stems")  # a worker has a warm client before it lands
+    method = {"lander": land, "bare": copy}[request["method"]]
+    client.list_objects_v2(Bucket="stems")  # a worker has used its client before it lands
     idle, began, cpu = memory("VmRSS"), time.monotonic(), time.process_time()
-    digests = move(client, order["urls"], order["parallel"])
+    digests = method(client, request["urls"], request["parallel"])
     result = {
-        "how": order["how"],
+        "method": request["method"],
         "idle_bytes": idle,
         "peak_bytes": memory("VmHWM"),
         "seconds": round(time.monotonic() - began, 2),
@@ -178,7 +174,7 @@ def work() -> None:
 def land(client: Any, urls: list[str], parallel: int) -> list[str]:
     links = tuple(StemLink(f"stem{i}", url) for i, url in enumerate(urls))
     task = SeparationTask("0" * 32, TaskStatus.SUCCESS, links)
-    lander = Lander(client, guard=DownloadGuard(allow_private_hosts=True), max_parallel=parallel)
+    lander = Lander(ObjectStore(client), guard=DownloadGuard(allow_private_hosts=True), max_parallel=parallel)
     manifest = lander.land(
         task,
         Location.parse("s3://stems/landed").stems("song", SeparationType.SPLIT_STEM),
@@ -190,7 +186,7 @@ def land(client: Any, urls: list[str], parallel: int) -> list[str]:
 
 
 def copy(client: Any, urls: list[str], parallel: int) -> list[str]:
-    """Move stems as a few lines of one's own would: no checks, boto3's own multipart."""
+    """Copy stems in a few lines without checks, with boto3's own multipart upload."""
     session = requests.Session()
 
     def one(url: str) -> str:
@@ -204,7 +200,7 @@ def copy(client: Any, urls: list[str], parallel: int) -> list[str]:
 
 
 class running:
-    """Runs the script itself in a process of its own, ended with the block."""
+    """Runs this script in a process that ends with the block."""
 
     def __init__(self, arguments: tuple[str, ...]) -> None:
         self.process = subprocess.Popen(

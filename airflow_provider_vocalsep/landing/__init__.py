@@ -1,3 +1,3 @@
-"""Streaming of stems from the vendor to object storage, checked byte by byte."""
+"""Landing: stems streamed from the vendor to object storage, and checked byte by byte."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Telling a stem from an error page, and how long it plays."""
+"""Format and duration of a file, from its first bytes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from airflow_provider_vocalsep.landing.errors import NotAudioError
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-#: A file of fewer bytes holds no sound: 1000 bytes of MP3 at 128 kbit/s are 0.06 s. Vendors link such files for
-#: stems that a track does not have, and the clients that are public drop files below this size.
-LEAST_BYTES = 1000
+#: A smaller file holds no sound: 1000 bytes of MP3 at 128 kbit/s are 0.06 s. Vendors link such files for
+#: stems that a track does not have, and public client libraries drop files below this size.
+MIN_BYTES = 1000
 
-#: ISO media files (``ftyp``) that hold pictures. These and the signatures below are those of Wikipedia's "List of
-#: file signatures".
+#: Brands of ISO media files (``ftyp``) that are pictures. These and the signatures below are from Wikipedia's
+#: "List of file signatures".
 _IMAGE_BRANDS = (b"heic", b"heix", b"mif1", b"avif")
 
 _OTHER_SIGNATURES = (
@@ -34,17 +34,17 @@ _OTHER_SIGNATURES = (
 )
 
 #: Bytes of an ID3v1 tag at the end of an MP3 file (ID3v1 specification).
-_TAG_AT_END = 128
+_ID3V1_BYTES = 128
 
 
 @dataclass(frozen=True)
 class AudioFacts:
     """
-    What a file is.
+    Format and duration of an audio file.
 
     :param format: ``mp3``, ``m4a``, ``wav``, ``flac`` or ``ogg``.
     :param content_type: Its media type.
-    :param duration_seconds: How long it plays; ``None`` if that cannot be told from the bytes at hand.
+    :param duration_seconds: Its duration; ``None`` if the inspected bytes do not reveal it.
     """
 
     format: str
@@ -53,7 +53,7 @@ class AudioFacts:
 
     @property
     def extension(self) -> str:
-        """Ending of the file's name, without a dot."""
+        """File extension, without a dot."""
         return self.format
 
 
@@ -65,48 +65,48 @@ _CONTENT_TYPES = {
     "ogg": "audio/ogg",
 }
 
-#: The formats that a stem may have.
+#: The formats of stems.
 AUDIO_EXTENSIONS = tuple(_CONTENT_TYPES)
 
 
 def inspect_audio(head: bytes | memoryview, size: int | None = None) -> AudioFacts:
     """
-    Tell what a file is from its first bytes.
+    Return format and duration of a file from its first bytes.
 
-    The first kilobytes do for most formats; MP3 of variable bit rate without a header needs half a minute (1.2 MB at
-    320 kbit/s). A duration for which bytes are missing (of Ogg, and of M4A with its index at the end, when they are
-    longer than ``head``) is ``None``.
+    The first kilobytes suffice for most formats; MP3 of variable bit rate without a header needs half a
+    minute (1.2 MB at 320 kbit/s). The duration is ``None`` if it is in the missing bytes (Ogg, and M4A with
+    its index at the end).
 
-    :param head: The first bytes, all there are or some megabytes.
+    :param head: The whole file, or its first megabytes.
     :param size: Length of the whole file, if known; that of ``head`` by default.
-    :raises NotAudioError: saying what the file looks like.
+    :raises NotAudioError: naming the type that the file seems to have.
     """
     window = _Window(head, len(head) if size is None else size)
     start = bytes(head[:1024])
-    kind = _recognise(start)
+    kind = _detect_format(start)
     if kind is None:
-        raise NotAudioError(f"it is not audio but {_looks_like(start)}")
+        raise NotAudioError(f"it is not audio but {_describe(start)}")
     try:
         tag = TinyTag.get(file_obj=window, tags=False)  # type: ignore[arg-type]
         seconds = tag.duration
-    except Exception as e:  # whatever a parser does with bytes from outside
+    except Exception as e:  # a parser may raise anything on untrusted bytes
         if not window.overrun:
-            raise NotAudioError(f"it begins like {kind.upper()} but cannot be read as such ({e})") from e
+            raise NotAudioError(f"it begins like {kind.upper()} but is malformed ({e})") from e
         seconds = None
     if seconds is None and not window.overrun:
         raise NotAudioError(f"it begins like {kind.upper()} but holds no sound")
-    told = round(seconds, 3) if seconds and not window.overrun else None
-    return AudioFacts(kind, _CONTENT_TYPES[kind], told)
+    duration = round(seconds, 3) if seconds and not window.overrun else None
+    return AudioFacts(kind, _CONTENT_TYPES[kind], duration)
 
 
-def looks_like_text(head: bytes | memoryview) -> bool:
-    """Tell whether bytes are something that a person could read, such as an error message."""
+def is_text(head: bytes | memoryview) -> bool:
+    """Return whether bytes are readable text, such as an error message."""
     text = bytes(head[:1024]).decode("utf-8", "replace").strip()
-    # One character may have been cut in two at the end.
+    # The last character may be incomplete.
     return bool(text) and text.count("\ufffd") <= 1 and all(c.isprintable() or c.isspace() for c in text)
 
 
-def _recognise(start: bytes) -> str | None:
+def _detect_format(start: bytes) -> str | None:
     if start.startswith(b"ID3") or _is_mpeg_frame(start):
         return "mp3"
     if start[4:8] == b"ftyp" and start[8:12] not in _IMAGE_BRANDS:
@@ -121,14 +121,14 @@ def _recognise(start: bytes) -> str | None:
 
 
 def _is_mpeg_frame(start: bytes) -> bool:
-    """Eleven set bits, then a version, a layer (II or III), a bit rate and a sample rate that exist."""
+    """Return whether bytes are a header of MPEG layer II or III with a valid bit rate and sample rate."""
     if len(start) < 4 or start[0] != 0xFF or start[1] & 0xE0 != 0xE0:
         return False
     version, layer = start[1] >> 3 & 3, start[1] >> 1 & 3
     return version != 1 and layer in (1, 2) and start[2] >> 4 not in (0, 15) and start[2] >> 2 & 3 != 3
 
 
-def _looks_like(start: bytes) -> str:
+def _describe(start: bytes) -> str:
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
         return "an HTML page"
@@ -139,7 +139,7 @@ def _looks_like(start: bytes) -> str:
     for signature, name in _OTHER_SIGNATURES:
         if start.startswith(signature):
             return name
-    if looks_like_text(start):
+    if is_text(start):
         return f"text: {_quote(start)}"
     return f"unknown data (it begins with {start[:8].hex(' ')})"
 
@@ -150,10 +150,9 @@ def _quote(text: bytes) -> str:
 
 class _Window(io.RawIOBase):
     """
-    A file of which only the beginning is at hand.
+    A file of which only the first bytes are available.
 
-    Reading past the beginning gives nothing and is remembered, so that an answer that was guessed from a part of the
-    file can be told from one that was read.
+    A read past them returns nothing and sets ``overrun``: then the parser's answer is a guess.
     """
 
     def __init__(self, head: bytes | memoryview, size: int) -> None:
@@ -181,8 +180,8 @@ class _Window(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         end = self._size if size < 0 else min(self._position + size, self._size)
         wanted = self._position < end > len(self._head)
-        # Looking for an ID3v1 tag at the end is no such thing: it holds no duration.
-        if wanted and self._position != self._size - _TAG_AT_END:
+        # A read of the ID3v1 tag at the end does not count: the tag holds no duration.
+        if wanted and self._position != self._size - _ID3V1_BYTES:
             self.overrun = True
         piece = bytes(self._head[self._position : max(end, self._position)])
         self._position += len(piece)

@@ -1,4 +1,4 @@
-"""Downloading one stem: streamed, hashed on the way, resumed where it broke off."""
+"""Download of one stem: streamed, hashed, and resumed after a broken connection."""
 
 from __future__ import annotations
 
@@ -28,8 +28,6 @@ from airflow_provider_vocalsep.landing.errors import (
 )
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import requests
     from typing_extensions import Self
 
@@ -37,39 +35,40 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Bytes that are read at a time: fewer rounds for the interpreter's lock, and little beside a part.
+#: Bytes that are read at a time: large for few switches of the interpreter's lock, small beside a part.
 CHUNK = 256 * 1024
 
-#: Redirects that are followed.
+#: Redirects that are followed, at most.
 MAX_REDIRECTS = 5
 
 #: Seconds to connect, and between two packets.
 TIMEOUT = (10.0, 60.0)
 
-#: Tries in a row that bring nothing; with the pauses between them about half a minute.
+#: Consecutive failed requests before giving up; with the waits between them about half a minute.
 TRIES = 6
 
-#: Connections for one stem: what a line needs that breaks every few MB, and an end for a host that doles out bytes.
+#: Connections for one stem: enough for a connection that breaks every few MB, and a limit for a host that
+#: sends a few bytes per connection.
 MAX_CONNECTIONS = 200
 
 #: Seconds for one stem. A gigabyte in an hour is 300 kB/s; vendors' hosts deliver tens of MB/s.
 MAX_SECONDS = 3600.0
 
-#: Longest pause that a host may ask for, in seconds.
-_MAX_PAUSE = 30.0
+#: Longest ``Retry-After`` that is honoured, in seconds.
+_MAX_RETRY_AFTER = 30.0
 
-#: What a host answers when its link has run out: signed links 401 and 403, swept files 404 and 410.
+#: Answers to an expired link: 401 and 403 to a signed one, 404 and 410 after the file was deleted.
 _EXPIRED = frozenset({401, 403, 404, 410})
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class StoppedError(DownloadError):
-    """The landing was given up while this download was under way."""
+    """The landing was stopped during this download."""
 
 
 class _BrokenOffError(DownloadError):
-    """The connection broke; what is missing can be asked for again."""
+    """The connection broke; the missing bytes can be requested again."""
 
     def __init__(self, message: str, retry_after: float = 0.0) -> None:
         super().__init__(message)
@@ -77,27 +76,24 @@ class _BrokenOffError(DownloadError):
 
 
 class Buffer(Protocol):
-    """What bytes are read into: a ``bytearray`` or an ``mmap``."""
+    """A buffer for downloaded bytes: a ``bytearray`` or an ``mmap``."""
 
     def __setitem__(self, span: slice, chunk: bytes, /) -> None:
-        """Replace a part by as many bytes."""
+        """Replace a span by bytes of the same length."""
 
 
 class Download:
     """
-    The bytes behind one link, in order, whatever happens to the connections.
+    The bytes behind one link, in order, over as many connections as it takes. A context manager.
 
-    A broken connection is followed by another one that asks for the rest (``Range``, with ``If-Range`` so that the
-    rest of another file never comes). Where the host gives no strong ``ETag`` or ignores ``Range``, the file is read
-    from its start and what is known already is compared by digest and skipped.
-
-    Use as a context manager.
+    After a broken connection, the next one requests the rest (``Range``, with ``If-Range`` so that the rest
+    of another file is never sent). If the host gives no strong ``ETag`` or ignores ``Range``, the file is
+    read from its start, and the known bytes are compared by digest and skipped.
 
     :param session: A guarded session.
     :param guard: For the size limit.
-    :param url: The link.
-    :param stopped: Set from outside to give up.
-    :param pause: Longest pause before the first try again, in seconds; doubles with every try.
+    :param stopped: Event that stops the download.
+    :param max_wait: Longest wait before the first retry, in seconds; doubles with every retry.
     """
 
     def __init__(
@@ -107,7 +103,7 @@ class Download:
         url: str,
         *,
         stopped: threading.Event | None = None,
-        pause: float = 0.5,
+        max_wait: float = 0.5,
     ) -> None:
         self.url = url
         self.host = urlsplit(url).hostname or "?"
@@ -122,57 +118,54 @@ class Download:
         self._response: requests.Response | None = None
         self._connections = 0
         self._deadline = time.monotonic() + MAX_SECONDS
-        self._first_pause = pause
+        self._max_wait = max_wait
         self._retrying = Retrying(
             retry=retry_if_exception_type(_BrokenOffError),
-            wait=self._pause,
+            wait=self._wait_seconds,
             stop=stop_after_attempt(TRIES),
-            sleep=self._wait,
+            sleep=self._sleep,
             reraise=True,
         )
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close()
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of everything received, hex."""
+        """SHA-256 of the bytes received so far, hex."""
         return self._hash.hexdigest()
 
     def read_into(self, buffer: Buffer, limit: int) -> int:
         """
-        Fill a buffer from its start.
+        Read the next bytes into a buffer, from its start.
 
-        :param buffer: Takes the bytes by slice assignment.
-        :param limit: How many bytes at most.
-        :return: How many came; fewer than ``limit`` only at the end of the file.
-        :raises LinkExpiredError: the link has run out.
-        :raises ContentChangedError: the file is not the one that was begun with.
+        :param limit: Largest number of bytes.
+        :return: Number of bytes read; fewer than ``limit`` only at the end of the file.
+        :raises LinkExpiredError: the link has expired.
+        :raises ContentChangedError: the file changed since the first connection.
         :raises DownloadRefusedError: the guard refuses the link, or the file is too large.
-        :raises DownloadError: it cannot be downloaded.
+        :raises DownloadError: the file cannot be downloaded.
         """
         filled = 0
         while filled < limit and not self.finished:
-            chunk = self._next(min(CHUNK, limit - filled))
+            chunk = self._read_resuming(min(CHUNK, limit - filled))
             buffer[filled : filled + len(chunk)] = chunk
             filled += len(chunk)
         return filled
 
-    def _next(self, size: int) -> bytes:
+    def _read_resuming(self, size: int) -> bytes:
         if self._response is not None:
             try:
                 return self._read_some(size)
             except _BrokenOffError as e:
-                log.info("%s Asking for the rest.", e)
+                log.info("%s Requesting the rest.", e)
         return self._retrying(self._read_some, size)
 
     def _read_some(self, size: int) -> bytes:
-        self._check_patience()
+        self._check_limits()
         if self._response is None:
             self._response = self._open()
         chunk = self._read(self._response, size)
@@ -181,22 +174,22 @@ class Download:
         if self.received > self._guard.max_bytes:
             raise self._too_large(f"more than {self._guard.max_bytes}")
         if not chunk and self.total is not None and self.received < self.total:
-            raise self._broken(f"it ended after {self.received} of {self.total} bytes")
+            raise self._broken_off(f"it ended after {self.received} of {self.total} bytes")
         if not chunk or self.received == self.total:
             self.finished = True
-            self._hand_back()
+            self._return_connection()
         return chunk
 
     def _read(self, response: requests.Response, size: int) -> bytes:
         try:
-            # Not read(): that waits until all of it is there, and a host that doles out bytes could hold it for ever.
+            # Not read(), which waits for all bytes: a host that sends few could block it for ever.
             chunk: bytes = response.raw.read1(size, decode_content=False)
         except (HTTPError, OSError) as e:
-            raise self._broken(f"the connection broke after {self.received} bytes ({e})") from e
+            raise self._broken_off(f"the connection broke after {self.received} bytes ({e})") from e
         return chunk
 
     def _open(self) -> requests.Response:
-        """Ask for what is missing."""
+        """Request the missing bytes."""
         resuming = self.received > 0
         headers = {}
         if resuming and self._etag:
@@ -205,7 +198,7 @@ class Download:
         try:
             self._check_status(response)
             if not resuming:
-                self._begin(response)
+                self._check_whole(response)
             elif response.status_code == 206:
                 self._check_range(response)
             else:
@@ -214,13 +207,11 @@ class Download:
             response.close()
             raise
         if resuming:
-            log.info(
-                "Download from %s goes on at byte %d of %s.", self.host, self.received, self.total or "?"
-            )
+            log.info("The download from %s resumes at byte %d.", self.host, self.received)
         return response
 
     def _follow(self, headers: dict[str, str]) -> requests.Response:
-        """Send the request; redirects by hand, because a library would read their bodies whole."""
+        """Send the request and follow redirects; requests would read their bodies completely."""
         url = self.url
         for _ in range(MAX_REDIRECTS + 1):
             self._connections += 1
@@ -230,7 +221,7 @@ class Download:
                     url, headers=headers, stream=True, timeout=TIMEOUT, allow_redirects=False
                 )
             except (RequestsConnectionError, Timeout) as e:
-                raise self._broken(f"there is no connection ({_innermost(e)})") from e
+                raise self._broken_off(f"no connection ({_root_cause(e)})") from e
             except RequestException as e:
                 raise DownloadError(f"Could not download from {self.host}: {type(e).__name__}.") from e
             if response.status_code not in _REDIRECTS or "Location" not in response.headers:
@@ -243,27 +234,27 @@ class Download:
         status = response.status_code
         if status in _EXPIRED:
             raise LinkExpiredError(f"The link to {self.host} has expired: it answers {status}.")
-        if status in _PASSING:
-            asked = response.headers.get("Retry-After", "")
-            raise self._broken(f"it answers {status}", float(asked) if asked.isdigit() else 0.0)
+        if status in _TRANSIENT:
+            seconds = response.headers.get("Retry-After", "")
+            raise self._broken_off(f"it answers {status}", float(seconds) if seconds.isdigit() else 0.0)
         if status == 416 and self.received:
-            raise self._changed(f"it has nothing after {self.received} bytes")
+            raise self._changed(f"it has no bytes after {self.received}")
         if status not in (200, 206):
             raise DownloadError(f"Could not download from {self.host}: it answers {status}.")
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
             raise DownloadError(
-                f"Could not download from {self.host}: it sends the file encoded ({encoding}) although asked not to."
+                f"Could not download from {self.host}: it sends the file encoded ({encoding})."
             )
 
-    def _begin(self, response: requests.Response) -> None:
+    def _check_whole(self, response: requests.Response) -> None:
         if response.status_code == 206:
-            raise DownloadError(f"Could not download from {self.host}: it sends a part of the file unasked.")
+            raise DownloadError(f"Could not download from {self.host}: it sends only a part of the file.")
         self.total = _content_length(response)
         if self.total is None and "chunked" not in response.headers.get("Transfer-Encoding", "").lower():
             raise DownloadError(
-                f"Could not download from {self.host}: it does not say how long the file is (no Content-Length), so "
-                "a cut file could not be told from a whole one."
+                f"Could not download from {self.host}: its answer has no Content-Length, so a truncated file "
+                "could not be recognised."
             )
         if self.total is not None and self.total > self._guard.max_bytes:
             raise self._too_large(str(self.total))
@@ -271,70 +262,72 @@ class Download:
         self._etag = etag if etag.startswith('"') else None
 
     def _check_range(self, response: requests.Response) -> None:
-        told = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
-        if told is None or int(told[1]) != self.received:
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+        if match is None or int(match[1]) != self.received:
             raise DownloadError(
-                f"Could not download from {self.host}: asked for bytes from {self.received} on, it sends "
-                f"{response.headers.get('Content-Range', 'bytes that it does not number')!r}."
+                f"Could not download from {self.host}: the request is for the bytes from {self.received} on, "
+                f"the answer has Content-Range {response.headers.get('Content-Range')!r}."
             )
-        if self.total is not None and told[2] not in ("*", str(self.total)):
-            raise self._changed(f"it has {told[2]} bytes")
+        if self.total is not None and match[2] not in ("*", str(self.total)):
+            raise self._changed(f"it has {match[2]} bytes")
 
     def _skip_known(self, response: requests.Response) -> None:
-        """Read the file again up to where it broke off, and make sure that it is the same one."""
+        """Read the known bytes again, and check that they are the same."""
         length = _content_length(response)
         if self.total is not None and length != self.total:
             raise self._changed(f"it has {length} bytes")
         known, left = hashlib.sha256(), self.received
         while left:
-            self._check_patience()
+            self._check_limits()
             chunk = self._read(response, min(CHUNK, left))
             if not chunk:
-                raise self._broken(f"the connection broke before byte {self.received}")
+                raise self._broken_off(f"the connection broke before byte {self.received}")
             known.update(chunk)
             left -= len(chunk)
         if known.digest() != self._hash.digest():
             raise self._changed("it begins with other bytes")
 
-    def _check_patience(self) -> None:
+    def _check_limits(self) -> None:
         if self._stopped.is_set():
-            raise StoppedError("The landing was given up.")
+            raise StoppedError("The landing was stopped.")
         if self._connections > MAX_CONNECTIONS or time.monotonic() > self._deadline:
             raise DownloadError(
-                f"Could not download from {self.host}: only {self.received} of {self.total or '?'} bytes came within "
-                f"{self._connections} connections and {MAX_SECONDS / 60:.0f} minutes at most."
+                f"Could not download from {self.host}: only {self.received} of {self.total or '?'} bytes "
+                f"arrived in {self._connections} connections. The limits are {MAX_CONNECTIONS} connections "
+                f"and {MAX_SECONDS / 60:.0f} minutes."
             )
 
-    def _broken(self, what: str, retry_after: float = 0.0) -> _BrokenOffError:
+    def _broken_off(self, what: str, retry_after: float = 0.0) -> _BrokenOffError:
         self._close()
-        return _BrokenOffError(f"Could not download from {self.host}: {what}.", min(retry_after, _MAX_PAUSE))
+        return _BrokenOffError(
+            f"Could not download from {self.host}: {what}.", min(retry_after, _MAX_RETRY_AFTER)
+        )
 
     def _changed(self, how: str) -> ContentChangedError:
         return ContentChangedError(
-            f"The file at {self.host} broke off after {self.received} of {self.total or '?'} bytes and is now another "
-            f"one: {how}."
+            f"The download from {self.host} broke off after {self.received} of {self.total or '?'} bytes, "
+            f"and the file has changed since: {how}."
         )
 
     def _too_large(self, size: str) -> DownloadRefusedError:
         self._close()
         return DownloadRefusedError(
-            f"Refused to download from {self.host}: the file has {size} bytes, and at most "
-            f"{self._guard.max_bytes} are accepted (max_bytes of the DownloadGuard)."
+            f"Refused to download from {self.host}: the file has {size} bytes, but the limit is "
+            f"{self._guard.max_bytes} (max_bytes of the DownloadGuard)."
         )
 
-    def _pause(self, state: RetryCallState) -> float:
+    def _wait_seconds(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        asked = error.retry_after if isinstance(error, _BrokenOffError) else 0.0
-        grown = wait_random_exponential(multiplier=self._first_pause, max=10)(state)
-        return max(asked, grown)
+        retry_after = error.retry_after if isinstance(error, _BrokenOffError) else 0.0
+        return max(retry_after, wait_random_exponential(multiplier=self._max_wait, max=10)(state))
 
-    def _hand_back(self) -> None:
-        """Keep the connection for the next stem: it goes back to the pool once its end has been read."""
+    def _return_connection(self) -> None:
+        """Read the body to its end, so that the connection returns to the pool for the next stem."""
         if self._response is not None:
             self._response.raw.drain_conn()
         self._close()
 
-    def _wait(self, seconds: float) -> None:
+    def _sleep(self, seconds: float) -> None:
         self._stopped.wait(seconds)
 
     def _close(self) -> None:
@@ -344,12 +337,12 @@ class Download:
 
 
 def _content_length(response: requests.Response) -> int | None:
-    told = response.headers.get("Content-Length", "").strip()
-    return int(told) if told.isdigit() else None
+    length = response.headers.get("Content-Length", "").strip()
+    return int(length) if length.isdigit() else None
 
 
-def _innermost(error: BaseException) -> BaseException:
-    """Return what an error of requests is about; its own text holds the link, which may be a secret."""
+def _root_cause(error: BaseException) -> BaseException:
+    """Return the cause of an error of requests, whose own text holds the link, which may be a secret."""
     while True:
         inner = getattr(error, "reason", None) or (error.args[0] if error.args else None)
         if not isinstance(inner, BaseException):

@@ -1,4 +1,4 @@
-"""What can go wrong between the vendor's link and the object in the bucket."""
+"""Errors between the vendor's link and the object in the bucket."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ if TYPE_CHECKING:
 
 
 class DownloadError(VocalSepError):
-    """A stem could not be downloaded whole."""
+    """A stem could not be downloaded completely."""
 
 
 class DownloadRefusedError(DownloadError):
-    """The guard does not let this link be downloaded."""
+    """The guard refuses the link."""
 
     retryable = False
 
 
 class LinkExpiredError(DownloadError):
-    """The link no longer leads to the stem; the vendor has to be asked for a new one."""
+    """The link has expired; the vendor's record has to be read again for a new one."""
 
 
 class ContentChangedError(DownloadError):
-    """The file behind the link became another one while it was downloaded."""
+    """The file behind the link changed during its download."""
 
 
 class NotAudioError(VocalSepError):
-    """What was downloaded is not a stem."""
+    """The downloaded file is not a stem."""
 
 
 class LandingError(VocalSepError):
     """
     Some stems of a track did not land.
 
-    :param message: What happened, what stayed landed, and what a retry does.
-    :param failures: Why, by the name of the stem.
-    :param landed: Names of the stems that are in the bucket and stay there.
+    :param message: What failed, what landed, and what a retry does.
+    :param failures: Reason by name of the stem.
+    :param landed: Names of the stems that landed and stay in the bucket.
     """
 
     def __init__(self, message: str, *, failures: Mapping[str, str], landed: tuple[str, ...] = ()) -> None:
@@ -48,4 +48,4 @@ class LandingError(VocalSepError):
 
 
 class LandingRefusedError(LandingError, DownloadRefusedError):
-    """Some stems did not land and never will by themselves: the guard refuses their links."""
+    """Some stems did not land because the guard refuses their links; a retry fails the same way."""

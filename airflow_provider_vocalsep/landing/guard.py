@@ -1,4 +1,4 @@
-"""Which links may be downloaded. A link comes from outside, so it must not lead into the own network."""
+"""Rules for download links. A link comes from outside and must not reach the internal network."""
 
 from __future__ import annotations
 
@@ -21,17 +21,15 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 @dataclass(frozen=True)
 class DownloadGuard:
     """
-    Decides what may be downloaded.
+    Decides which links may be downloaded.
 
-    The address is not the one that somebody looked up before the request: :mod:`.session` asks :meth:`resolve`
-    while it connects, and connects to exactly the addresses that were checked here. So a name that changes its
-    address between check and use (DNS rebinding) gains nothing, and every redirect is checked because every
-    connection is.
+    To connect, :mod:`.session` calls :meth:`resolve` and uses only the addresses that it returns. So a host
+    name that changes its address between check and use (DNS rebinding) has no effect, and every redirect is
+    checked because every connection is.
 
-    :param allowed_hosts: Hosts that stems may come from, ``*.example.com`` for all below one; empty for any
-        public host.
-    :param allow_private_hosts: Stems may come from private addresses and over plain HTTP. For the sandbox.
-        Link-local addresses (cloud metadata) stay refused.
+    :param allowed_hosts: Hosts of downloads, ``*.example.com`` for all subdomains; empty for any public host.
+    :param allow_private_hosts: Allow private addresses and plain HTTP, for the sandbox. Link-local addresses
+        (cloud metadata) stay refused.
     :param max_bytes: Largest stem that is downloaded, in bytes.
     """
 
@@ -41,82 +39,82 @@ class DownloadGuard:
 
     def check_url(self, url: str) -> None:
         """
-        Refuse a link for what it says.
+        Check scheme, host and credentials of a link.
 
-        :raises DownloadRefusedError: naming the host (never the query, which may sign the link) and the remedy.
+        :raises DownloadRefusedError: naming the host (never the query, which may be a signature) and remedy.
         """
         try:
             parts = urlsplit(url)
             host, _ = parts.hostname, parts.port
         except ValueError as e:
-            raise DownloadRefusedError(f"Refused to download: the link cannot be read ({e}).") from None
+            raise DownloadRefusedError(f"Refused to download: the link is malformed ({e}).") from None
         if not host:
-            raise DownloadRefusedError("Refused to download: the link names no host.")
+            raise DownloadRefusedError("Refused to download: the link has no host.")
         if parts.scheme != "https" and not (parts.scheme == "http" and self.allow_private_hosts):
             raise DownloadRefusedError(
                 f"Refused to download from {host}: its link is {parts.scheme}://, only https:// is accepted. "
                 "For the sandbox set allow_private_hosts in the vocalsep connection."
             )
         if parts.username is not None or parts.password is not None:
-            raise DownloadRefusedError(f"Refused to download from {host}: its link carries credentials.")
+            raise DownloadRefusedError(f"Refused to download from {host}: its link contains credentials.")
         if not self.allows_host(host):
             raise DownloadRefusedError(
                 f"Refused to download from {host}: it is not among the allowed hosts "
-                f"({', '.join(self.allowed_hosts)}). If it is the vendor's, add it to download_hosts in the vocalsep "
-                "connection."
+                f"({', '.join(self.allowed_hosts)}). If it belongs to the vendor, add it to download_hosts "
+                "in the vocalsep connection."
             )
 
     def allows_host(self, host: str) -> bool:
-        """Tell whether a host name is on the list, or there is no list."""
-        name = _plain(host)
-        return not self.allowed_hosts or any(_covers(_plain(pattern), name) for pattern in self.allowed_hosts)
+        """Return whether a host name is listed. Without a list, every one is."""
+        name, patterns = _normalize(host), map(_normalize, self.allowed_hosts)
+        return not self.allowed_hosts or any(_matches(pattern, name) for pattern in patterns)
 
     def resolve(self, host: str, port: int) -> list[str]:
         """
-        Look a host up, and refuse it if any of its addresses is not for everyone.
+        Resolve a host name, and refuse it if any of its addresses is not public.
 
-        :return: The addresses that may be connected to.
+        :return: The checked addresses.
         :raises DownloadRefusedError: naming host and address.
-        :raises OSError: the name cannot be looked up.
+        :raises OSError: the name cannot be resolved.
         """
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         for address in addresses:
             if not self.allows_address(address):
                 raise DownloadRefusedError(
-                    f"Refused to download from {host}: it leads to {address}, which is not a public address. "
-                    "A vendor's link never does; report it to the vendor. (For the sandbox set allow_private_hosts in "
-                    "the vocalsep connection.)"
+                    f"Refused to download from {host}: it resolves to {address}, which is not a public "
+                    "address. A vendor's link never does; report it to the vendor. (For the sandbox set "
+                    "allow_private_hosts in the vocalsep connection.)"
                 )
         return addresses
 
     def allows_address(self, address: str) -> bool:
-        """Tell whether an address may be connected to."""
-        bare = _unwrap(ipaddress.ip_address(address.partition("%")[0]))
+        """Return whether downloads from an address are allowed."""
+        bare = _embedded_ipv4(ipaddress.ip_address(address.partition("%")[0]))
         if bare.is_link_local or bare.is_multicast:
             return False
         site_local = isinstance(bare, ipaddress.IPv6Address) and bare.is_site_local
         return self.allow_private_hosts or (bare.is_global and not site_local)
 
 
-def _plain(host: str) -> str:
+def _normalize(host: str) -> str:
     return host.strip().rstrip(".").lower()
 
 
-def _covers(pattern: str, host: str) -> bool:
+def _matches(pattern: str, host: str) -> bool:
     if pattern.startswith("*."):
         return host.endswith(pattern[1:])
     return host == pattern
 
 
-def _unwrap(address: _Address) -> _Address:
-    """Return the IPv4 address that an IPv6 address stands for."""
+def _embedded_ipv4(address: _Address) -> _Address:
+    """Return the IPv4 address that an IPv6 address embeds, or else the address itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     inner = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
     if inner:
         return inner
-    # "::" and "::1" are addresses of their own.
+    # "::" and "::1" do not embed an IPv4 address.
     if int(address) > 1 and any(address in network for network in _IPV4_CARRIERS):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address

@@ -1,4 +1,4 @@
-"""Landing all stems of one separation: in parallel, each checked, the manifest last."""
+"""Landing of all stems of one separation: in parallel, each checked, the manifest last."""
 
 from __future__ import annotations
 
@@ -20,17 +20,9 @@ from airflow_provider_vocalsep.landing.manifest import (
 from airflow_provider_vocalsep.landing.passes import LandingPasses
 from airflow_provider_vocalsep.landing.session import guarded_session
 from airflow_provider_vocalsep.landing.stem_lander import LandingResources, is_unchanged
-from airflow_provider_vocalsep.landing.storage import (
-    check_bucket,
-    check_upload_args,
-    head,
-    is_absent,
-    s3_errors,
-)
-from airflow_provider_vocalsep.landing.upload import MAX_PARTS, abort_upload, put_object
-from airflow_provider_vocalsep.storage.errors import DestinationError
+from airflow_provider_vocalsep.landing.upload import MAX_PARTS
+from airflow_provider_vocalsep.storage.errors import DestinationError, NotFoundError
 from airflow_provider_vocalsep.storage.location import parse_s3_uri
-from airflow_provider_vocalsep.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,21 +33,21 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.api.track import Track
     from airflow_provider_vocalsep.landing.guard import DownloadGuard
     from airflow_provider_vocalsep.storage.location import StemLocation
+    from airflow_provider_vocalsep.storage.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
 
 class Lander:
     """
-    Lands stems. One lander serves many tracks, also from several threads; its memory does not depend on how many.
+    Lands stems. One lander serves many tracks, also from several threads, with constant memory.
 
-    :param s3_client: A boto3 S3 client.
     :param guard: Decides which links may be downloaded.
-    :param session: Session to download with; a new one by default. The guard is put in front of it.
-    :param upload_args: Further arguments of every upload, as boto3's ``ExtraArgs``: ServerSideEncryption,
-        SSEKMSKeyId, StorageClass, Tagging, ACL, Metadata, ...
-    :param max_parallel: Stems that are moved at the same time, over all tracks.
-    :raises DestinationError: ``upload_args`` holds something that cannot be passed.
+    :param session: Session for the downloads; a new one by default. It is modified to use the guard.
+    :param upload_args: Further arguments of every upload: ServerSideEncryption, SSEKMSKeyId, StorageClass,
+        Tagging, ACL, Metadata, ...
+    :param max_parallel: Largest number of stems that land at the same time, over all tracks.
+    :raises DestinationError: ``upload_args`` holds an argument that cannot be passed.
     """
 
     def __init__(
@@ -67,22 +59,25 @@ class Lander:
         upload_args: Mapping[str, Any] | None = None,
         max_parallel: int = 4,
     ) -> None:
-        s3_client = store.client
-        self.upload_args = dict(upload_args or {})
-        self.tools = LandingResources(
-            client=s3_client,
+        self.resources = LandingResources(
+            store=store,
             session=guarded_session(guard, session, connections=max_parallel),
             guard=guard,
-            upload_args=check_upload_args(s3_client, upload_args),
+            upload_args=store.check_upload_args(upload_args),
             max_parallel=max_parallel,
-            turns=threading.Semaphore(max_parallel),
-            permits=threading.Semaphore(MAX_PARTS),
+            stem_permits=threading.Semaphore(max_parallel),
+            part_permits=threading.Semaphore(MAX_PARTS),
         )
+
+    @property
+    def upload_args(self) -> Mapping[str, Any]:
+        """Checked extra arguments of every upload."""
+        return self.resources.upload_args
 
     def land(
         self,
         task: SeparationTask,
-        place: StemLocation,
+        location: StemLocation,
         *,
         track: Track,
         dialect: str,
@@ -93,37 +88,37 @@ class Lander:
         replace: bool = False,
     ) -> Manifest:
         """
-        Land all stems of a finished task; what is there already is not sent again.
+        Land all stems of a finished vendor task. Stems that exist already are not sent again.
 
         :param task: The vendor's record.
-        :param place: Where the stems belong.
-        :param track: What was separated, for the manifest.
-        :param dialect: Which vendor did it, for the manifest.
-        :param refresh: Reads the record again, when links have expired. Called in the calling thread.
+        :param location: Where the stems land.
+        :param track: The track, for the manifest.
+        :param dialect: The vendor's API dialect, for the manifest.
+        :param refresh: Reads the record again when links have expired. Called in the calling thread.
         :param asked_by: DAG, run, task, map index and try, for the manifest.
-        :param entry: Address of its ledger entry, for the manifest.
-        :param expected_duration: Length of the track in seconds, if known; stems are checked against it where the
-            vendor's record gives none.
-        :param replace: Send stems that are there already.
-        :return: The manifest; when nothing had to be sent, the one that is there.
+        :param entry: Address of the ledger entry, for the manifest.
+        :param expected_duration: Duration of the track in seconds, if known; checks the stems to which the
+            vendor's record gives no duration.
+        :param replace: Send stems that exist already.
+        :return: The manifest: the existing one if no stem was sent.
         :raises DestinationError: the bucket cannot be written until a person changes something.
-        :raises LandingError: some stems did not land. The others did and stay.
+        :raises LandingError: some stems did not land. The others landed and stay.
         """
-        before = None if replace else self._manifest_before(task, place)
+        previous = None if replace else self._read_previous_manifest(task, location)
         outcomes = LandingPasses(
-            task, place, self.tools, refresh, before, expected_duration=expected_duration, replace=replace
+            task, location, self.resources, refresh, previous, expected_duration, replace
         ).run()
         stems = tuple(outcome for outcome in outcomes.values() if isinstance(outcome, LandedStem))
         failures = {name: error for name, error in outcomes.items() if isinstance(error, VocalSepError)}
         if failures:
-            raise _failed(track, place, task.task_id, failures, stems)
+            raise _landing_error(track, location, task.task_id, failures, stems)
         absent = tuple(outcome for outcome in outcomes.values() if isinstance(outcome, AbsentStem))
-        if before is not None and (before.stems, before.absent) == (stems, absent):
-            return before
+        if previous is not None and (previous.stems, previous.absent) == (stems, absent):
+            return previous
         manifest = Manifest(
             track=describe_track(track),
-            separation_type=place.separation_type,
-            stem_name=place.stem_name,
+            separation_type=location.separation_type,
+            stem_name=location.stem_name,
             dialect=dialect,
             vendor_task_id=task.task_id,
             vendor_created_at=task.created_at,
@@ -131,76 +126,62 @@ class Lander:
             landed_at=datetime.now(timezone.utc),
             stems=stems,
             absent=absent,
-            uri=place.manifest_uri,
+            uri=location.manifest_uri,
             asked_by=asked_by or {},
             entry=entry,
         )
-        self._write(manifest, place)
+        self._write(manifest, location)
         return manifest
 
-    def _manifest_before(self, task: SeparationTask, place: StemLocation) -> Manifest | None:
+    def _read_previous_manifest(self, task: SeparationTask, location: StemLocation) -> Manifest | None:
         try:
-            manifest = read_manifest(ObjectStore(self.tools.client), place)
+            manifest = read_manifest(self.resources.store, location)
         except DestinationError as e:
-            # Who may only write cannot look; sending anew is always right.
-            log.info("%s The stems are sent anew.", e)
+            # Credentials that may only write cannot read it. Sending the stems again is always correct.
+            log.info("%s Landing without the previous manifest.", e)
             return None
         return manifest if manifest and manifest.vendor_task_id == task.task_id else None
 
-    def _write(self, manifest: Manifest, place: StemLocation) -> None:
-        # An archived manifest could not be read.
-        arguments = {name: value for name, value in self.tools.upload_args.items() if name != "StorageClass"}
+    def _write(self, manifest: Manifest, location: StemLocation) -> None:
+        # A manifest in an archive class could not be read.
+        extra = {name: value for name, value in self.resources.upload_args.items() if name != "StorageClass"}
         body = manifest.to_json()
-        put_object(
-            self.tools.client,
-            place.bucket,
-            place.manifest_key,
-            memoryview(body),
-            hashlib.sha256(body).hexdigest(),
-            {**arguments, "ContentType": "application/json"},
+        self.resources.store.put(
+            location.bucket,
+            location.manifest_key,
+            body,
+            content_type="application/json",
+            sha256=hashlib.sha256(body).hexdigest(),
+            extra=extra,
         )
 
 
 def check_destination(
-    store: ObjectStore, place: StemLocation, *, upload_args: Mapping[str, Any] | None = None
+    store: ObjectStore, location: StemLocation, *, upload_args: Mapping[str, Any] | None = None
 ) -> None:
     """
-    Make sure, before anything is paid, that stems can be written to their place.
+    Check, before any payment, that stems can be written to a location.
 
-    Begins a multipart upload there and takes it back: this needs exactly the permission that landing needs, and
-    leaves nothing behind. Some stores would create a missing bucket for it, so the bucket is looked at first; who
-    may not look may still write.
-
-    :param upload_args: What the uploads are told; a bucket may demand encryption or an ACL.
+    :param upload_args: Arguments of the uploads; a bucket may demand encryption or an ACL.
     :raises DestinationError: naming the bucket and the remedy.
     :raises StorageError: the bucket did not answer.
     """
-    s3_client = store.client
-    arguments = check_upload_args(s3_client, upload_args)
-    check_bucket(s3_client, place.bucket)
-    with s3_errors(place.bucket, place.manifest_key, "write"):
-        upload = s3_client.create_multipart_upload(Bucket=place.bucket, Key=place.manifest_key, **arguments)
-    abort_upload(s3_client, place.bucket, place.manifest_key, upload["UploadId"])
+    store.check_writable(location.bucket, location.manifest_key, store.check_upload_args(upload_args))
 
 
-def read_manifest(store: ObjectStore, place: StemLocation) -> Manifest | None:
+def read_manifest(store: ObjectStore, location: StemLocation) -> Manifest | None:
     """
-    Read the manifest of a place.
+    Read the manifest of a separation.
 
-    :return: The manifest, ``None`` if there is none (that can be read as one).
-    :raises DestinationError: it may not be read.
+    :return: The manifest, ``None`` if it does not exist or is malformed.
+    :raises DestinationError: the credentials may not read it.
     :raises StorageError: the bucket did not answer.
     """
-    s3_client = store.client
     try:
-        with s3_errors(place.bucket, place.manifest_key, "read"):
-            body = s3_client.get_object(Bucket=place.bucket, Key=place.manifest_key)["Body"].read()
-    except DestinationError as e:
-        if is_absent(e.__cause__):
-            return None
-        raise
-    try:
-        return Manifest.from_json(body, where=place.manifest_uri)
+        body = store.get(location.bucket, location.manifest_key)
+        return Manifest.from_json(body, where=location.manifest_uri)
+    except NotFoundError:
+        return None
     except ManifestError as e:
         log.warning("%s", e)
         return None
@@ -208,24 +189,23 @@ def read_manifest(store: ObjectStore, place: StemLocation) -> Manifest | None:
 
 def verify_landed(store: ObjectStore, manifest: Manifest) -> list[str]:
     """
-    Look whether what landed is still there, by size and checksum, without downloading it.
+    Check that the stems of a manifest still exist, by size and checksum, without downloading them.
 
     :return: Names of the stems that are missing or changed.
-    :raises DestinationError: the bucket may not be looked at.
+    :raises DestinationError: the credentials may not read the bucket.
     :raises StorageError: the bucket did not answer.
     """
-    s3_client = store.client
-    lost = []
+    missing = []
     for stem in manifest.stems:
-        found = head(s3_client, *parse_s3_uri(stem.uri))
+        found = store.head(*parse_s3_uri(stem.uri))
         if found is None or not is_unchanged(stem, found):
-            lost.append(stem.name)
-    return lost
+            missing.append(stem.name)
+    return missing
 
 
-def _failed(
+def _landing_error(
     track: Track,
-    place: StemLocation,
+    location: StemLocation,
     vendor_task_id: str,
     failures: Mapping[str, VocalSepError],
     landed: tuple[LandedStem, ...],
@@ -234,10 +214,10 @@ def _failed(
     reasons = {name: str(error) for name, error in failures.items()}
     message = (
         f"Track {track.key!r}, vendor task {vendor_task_id}: {', '.join(failures)} did not land at "
-        f"{place.uri_of(place.prefix)}/. "
+        f"{location.uri}/. "
         + "; ".join(f"{name}: {reason.rstrip('.')}" for name, reason in reasons.items())
-        + f". Landed and kept: {', '.join(names) or 'nothing'}. No manifest was written. A retry sends only what is "
-        "missing; nothing is paid again."
+        + f". Landed and kept: {', '.join(names) or 'nothing'}. No manifest was written. A retry sends only "
+        "the missing stems; nothing is paid again."
     )
     errors = list(failures.values())
     if any(isinstance(error, DestinationError) for error in errors):

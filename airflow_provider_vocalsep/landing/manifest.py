@@ -1,4 +1,4 @@
-"""The manifest: what landed for one separation, and who asked for it. Written last, read by everybody."""
+"""The manifest: the landed stems of one separation, and the task instance that landed them."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ if TYPE_CHECKING:
 
 
 class ManifestError(VocalSepError):
-    """A manifest cannot be read."""
+    """A manifest is malformed."""
 
 
 class LandedStem(BaseModel):
     """
     A stem in the bucket.
 
-    :param name: Name of the stem.
-    :param uri: Where it is.
+    :param uri: Its address.
     :param bytes: Its size.
     :param sha256: SHA-256 of its bytes, hex.
-    :param duration_seconds: Its length, if that can be told from the file.
-    :param content_type: What it is.
-    :param audio_id: The vendor's id of it.
-    :param etag: What the store calls this version, without quotes.
-    :param checksum: The SHA-256 that the store keeps with the object, base64; of all parts (``...-N``) if it
-        was sent in parts. ``None`` for a store that keeps none.
+    :param duration_seconds: Its duration, if the file reveals it.
+    :param content_type: Its media type.
+    :param audio_id: The vendor's id of the stem.
+    :param etag: ETag of the object, without quotes.
+    :param checksum: The SHA-256 that the store keeps with the object, base64; of the parts' checksums
+        (``...-N``) if it was sent in parts. ``None`` for a store that keeps none.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,8 +51,7 @@ class AbsentStem(BaseModel):
     """
     A stem that the track does not have.
 
-    :param name: Name of the stem.
-    :param reason: How the vendor said so.
+    :param reason: Why it counts as absent, such as an empty file.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -64,22 +62,23 @@ class AbsentStem(BaseModel):
 
 class Manifest(BaseModel):
     """
-    What landed for one separation.
+    The landed stems of one separation.
 
-    :param schema_version: Version of this form.
-    :param track: key, title, task_id, audio_id and audio_url (without what may sign it) of the track.
-    :param separation_type: What the track was separated into.
-    :param stem_name: The stem asked for with ``split_stem_advanced``.
-    :param dialect: Which vendor separated it.
-    :param vendor_task_id: The vendor's task.
-    :param vendor_created_at: When the vendor accepted it.
-    :param vendor_completed_at: When it was done.
-    :param landed_at: When the last stem was in the bucket.
-    :param stems: What is in the bucket.
-    :param absent: What the track does not have.
-    :param uri: Where this manifest is.
-    :param asked_by: DAG, run, task, map index and try that landed it, and the user who triggered the run by hand.
-    :param entry: Address of the ledger entry, if it was paid for through one.
+    :param schema_version: Version of this schema.
+    :param track: key, title, task_id, audio_id and audio_url (without credentials and signature) of the
+        track.
+    :param separation_type: Type of the separation.
+    :param stem_name: The requested stem of ``split_stem_advanced``.
+    :param dialect: The vendor's API dialect.
+    :param vendor_created_at: When the vendor accepted the task.
+    :param vendor_completed_at: When the vendor finished the task.
+    :param landed_at: When the last stem had landed.
+    :param stems: The stems in the bucket.
+    :param absent: The stems that the track does not have.
+    :param uri: Address of this manifest.
+    :param asked_by: DAG, run, task, map index and try that landed it, and the user if the run was triggered
+        manually.
+    :param entry: Address of the ledger entry, if the ledger has one.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -100,11 +99,11 @@ class Manifest(BaseModel):
     entry: str | None = None
 
     def stem(self, name: str) -> LandedStem | None:
-        """Return the stem of that name, if it landed."""
+        """Return a landed stem by its name."""
         return next((stem for stem in self.stems if stem.name == name), None)
 
     def summary(self) -> dict[str, Any]:
-        """Return what an XCom should hold: addresses, sizes and digests; under 5 kB for twelve stems."""
+        """Return addresses, sizes and digests for an XCom; under 5 kB for twelve stems."""
         return {
             "manifest": self.uri,
             "track": self.track.get("key"),
@@ -131,25 +130,24 @@ class Manifest(BaseModel):
     @classmethod
     def from_json(cls, text: bytes | str, *, where: str = "manifest") -> Manifest:
         """
-        Read ``manifest.json``.
+        Parse ``manifest.json``.
 
-        :param text: Its content.
-        :param where: Its address, for the message.
+        :param where: Address of the file, for the message.
         :raises ManifestError: it is not a manifest.
         """
         try:
             return cls.model_validate_json(text)
         except ValidationError as e:
             first = e.errors()[0]
-            field = ".".join(map(str, first["loc"])) or "the whole"
+            field = ".".join(map(str, first["loc"])) or "the whole file"
             raise ManifestError(
                 f"{where} is not a manifest ({e.error_count()} problems, first: {field}: {first['msg']}). "
-                "Landing the track again writes it anew."
+                "Landing the track again rewrites it."
             ) from e
 
 
 def describe_track(track: Track) -> dict[str, str | None]:
-    """Return what a manifest says about its track: no credentials and no signature of its address."""
+    """Return the ``track`` of a manifest, with neither credentials nor a signature in its address."""
     url = track.audio_url
     if url is not None:
         parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""HTTP sessions whose every connection is checked by the guard before it is made."""
+"""HTTP sessions that connect only to addresses that the guard has checked."""
 
 from __future__ import annotations
 
@@ -27,15 +27,14 @@ def guarded_session(
     guard: DownloadGuard, session: requests.Session | None = None, *, connections: int = 16
 ) -> requests.Session:
     """
-    Put a guard in front of everything that a session connects to.
+    Return a session whose connections a guard checks.
 
-    :param guard: Decides about links and addresses.
-    :param session: Session to use; a new one by default. Its adapters are replaced.
-    :param connections: Idle connections that are kept per host.
+    :param session: Session to modify; a new one by default. Its adapters are replaced.
+    :param connections: Idle connections kept per host.
     """
     session = session or requests.Session()
     session.headers.update({"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"})
-    # A download host gets no credentials from .netrc, and leaves no cookies for the next one.
+    # No credentials from .netrc for a download host, and no cookies from one download for the next.
     session.auth = _no_credentials
     session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
     adapter = GuardedAdapter(guard, pool_maxsize=connections)
@@ -46,12 +45,10 @@ def guarded_session(
 
 class GuardedAdapter(HTTPAdapter):
     """
-    Transport that connects only where its guard allows, redirects included.
+    Transport that connects only where its guard allows, also after redirects.
 
-    Behind a proxy the proxy looks names up, so the address cannot be checked here: then only hosts that are listed
-    are allowed.
-
-    :param guard: Decides about links and addresses.
+    Behind a proxy, the proxy resolves host names and the address cannot be checked here: then only listed
+    hosts are allowed.
     """
 
     def __init__(self, guard: DownloadGuard, **kwargs: Any) -> None:
@@ -59,9 +56,9 @@ class GuardedAdapter(HTTPAdapter):
         super().__init__(**kwargs)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Use connections that check the address they connect to."""
+        """Use connections that check their address."""
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _pools_of(self.guard)
+        self.poolmanager.pool_classes_by_scheme = _pool_classes(self.guard)
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Check the link, then send."""
@@ -69,9 +66,9 @@ class GuardedAdapter(HTTPAdapter):
         self.guard.check_url(url)
         if select_proxy(url, kwargs.get("proxies")) and not self.guard.allowed_hosts:
             raise DownloadRefusedError(
-                "Refused to download through a proxy from any host whatever, because the proxy hides which address "
-                "it reaches. List the vendor's download hosts in download_hosts of the vocalsep connection, or put "
-                "them into no_proxy."
+                "Refused to download through a proxy from a host that is not listed, because the proxy hides "
+                "the address that it connects to. List the vendor's download hosts in download_hosts of the "
+                "vocalsep connection, or put them into no_proxy."
             )
         return super().send(request, *args, **kwargs)
 
@@ -80,18 +77,18 @@ def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedReque
     return request
 
 
-class _Pinned(HTTPConnection):
-    """Connects to the very addresses that the guard has checked, so that none can be swapped in between."""
+class _PinnedConnection(HTTPConnection):
+    """Connects to the addresses that the guard has checked: a second lookup could return others."""
 
     guard: DownloadGuard
 
     def _new_conn(self) -> socket.socket:
         port = self.port or self.default_port
-        problem: Exception = NewConnectionError(self, f"{self.host} has no address")
+        error: Exception = NewConnectionError(self, f"{self.host} has no address")
         try:
             addresses = self.guard.resolve(self.host, port)
         except OSError as e:
-            raise NewConnectionError(self, f"{self.host} cannot be looked up: {e}") from e
+            raise NewConnectionError(self, f"{self.host} cannot be resolved: {e}") from e
         for address in addresses:
             try:
                 connection = create_connection(
@@ -101,18 +98,18 @@ class _Pinned(HTTPConnection):
                     socket_options=self.socket_options,
                 )
             except TimeoutError as e:
-                problem = ConnectTimeoutError(self, f"{self.host} ({address}) did not answer: {e}")
+                error = ConnectTimeoutError(self, f"{self.host} ({address}) did not answer: {e}")
             except OSError as e:
-                problem = NewConnectionError(self, f"{self.host} ({address}) cannot be reached: {e}")
+                error = NewConnectionError(self, f"{self.host} ({address}) cannot be reached: {e}")
             else:
                 sys.audit("http.client.connect", self, self.host, self.port)
                 return connection
-        raise problem
+        raise error
 
 
-def _pools_of(guard: DownloadGuard) -> dict[str, type[HTTPConnectionPool]]:
-    plain = type("GuardedHTTPConnection", (_Pinned,), {"guard": guard})
-    secure = type("GuardedHTTPSConnection", (_Pinned, HTTPSConnection), {"guard": guard})
+def _pool_classes(guard: DownloadGuard) -> dict[str, type[HTTPConnectionPool]]:
+    plain = type("GuardedHTTPConnection", (_PinnedConnection,), {"guard": guard})
+    secure = type("GuardedHTTPSConnection", (_PinnedConnection, HTTPSConnection), {"guard": guard})
     return {
         "http": type("GuardedHTTPPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
         "https": type("GuardedHTTPSPool", (HTTPSConnectionPool,), {"ConnectionCls": secure}),

@@ -1,4 +1,4 @@
-"""Landing one stem: from its link to its object, or the proof that it is there already."""
+"""Landing of one stem: from its link to its object, unless the object exists already."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from urllib.parse import urlsplit
 
 from airflow_provider_vocalsep.landing.audio import (
     AUDIO_EXTENSIONS,
-    LEAST_BYTES,
+    MIN_BYTES,
     AudioFacts,
     inspect_audio,
-    looks_like_text,
+    is_text,
 )
 from airflow_provider_vocalsep.landing.download import CHUNK, Download, StoppedError
 from airflow_provider_vocalsep.landing.errors import ContentChangedError, NotAudioError
 from airflow_provider_vocalsep.landing.manifest import AbsentStem, LandedStem
-from airflow_provider_vocalsep.landing.storage import head, s3_errors
-from airflow_provider_vocalsep.landing.upload import MultipartUpload, PartBuffer, base64_of, put_object
+from airflow_provider_vocalsep.landing.upload import MultipartUpload, PartBuffer, uncopied_body
 from airflow_provider_vocalsep.storage.errors import DestinationError, StorageError
 from airflow_provider_vocalsep.storage.location import parse_s3_uri
 
@@ -30,24 +29,24 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     import requests
-    from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
     from airflow_provider_vocalsep.api.models import StemLink
     from airflow_provider_vocalsep.landing.guard import DownloadGuard
     from airflow_provider_vocalsep.storage.location import StemLocation
+    from airflow_provider_vocalsep.storage.objects import ObjectHead, ObjectTag
+    from airflow_provider_vocalsep.storage.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
-#: How far a stem's length may be from the one expected: encoders pad by tenths of a second, and MP3 without a header
-#: lets its length only be estimated.
+#: Largest difference between a stem's duration and the expected one: encoders pad by tenths of a second, and
+#: the duration of an MP3 file without a header is an estimate.
 TOLERANCE_SECONDS = 2.0
 TOLERANCE_SHARE = 0.05
 
-#: How often a file may become another one while it is downloaded.
-_BEGINNINGS = 2
+#: Attempts at a file that changes during its download.
+_MAX_ATTEMPTS = 2
 
-# Metadata that tells a later try what an object is.
+# Metadata by which a later try recognises an object.
 _TASK_ID, _STEM, _AUDIO_ID = "vocalsep-task-id", "vocalsep-stem", "vocalsep-audio-id"
 _BYTES, _DURATION, _SHA256 = "vocalsep-bytes", "vocalsep-duration", "sha256"
 
@@ -55,190 +54,174 @@ _BYTES, _DURATION, _SHA256 = "vocalsep-bytes", "vocalsep-duration", "sha256"
 @dataclass(frozen=True)
 class LandingResources:
     """
-    What all landings of one lander share.
+    Everything that the stems of one lander share.
 
-    :param client: A boto3 S3 client.
     :param session: A guarded session.
-    :param guard: For the size limit.
     :param upload_args: Further arguments of every upload.
-    :param max_parallel: How many stems are moved at the same time.
-    :param turns: Keeps to that over all tracks.
-    :param permits: Keeps to the number of parts in memory.
+    :param max_parallel: Largest number of stems that land at the same time.
+    :param stem_permits: Enforces ``max_parallel`` over all tracks.
+    :param part_permits: Limits the parts in memory.
     """
 
-    client: S3Client
+    store: ObjectStore
     session: requests.Session
     guard: DownloadGuard
     upload_args: Mapping[str, Any]
     max_parallel: int
-    turns: threading.Semaphore
-    permits: threading.Semaphore
+    stem_permits: threading.Semaphore
+    part_permits: threading.Semaphore
 
 
 @dataclass(frozen=True)
 class StemRequest:
     """
-    One stem that is to land.
+    A stem to land.
 
-    :param stem: The stem as the vendor offers it.
-    :param place: Where it belongs.
-    :param vendor_task_id: The vendor's task, part of the proof that an object is this stem.
-    :param expected_duration: Length in seconds of the track, if known.
-    :param before: What an earlier manifest of the same task says about it.
-    :param replace: Send it even if it is there.
+    :param stem: The vendor's link to it.
+    :param location: Where it lands.
+    :param vendor_task_id: The vendor's task, by which a later try recognises the object.
+    :param expected_duration: Duration of the track in seconds, if known.
+    :param previous: The stem in an earlier manifest of the same vendor task.
+    :param replace: Send it even if it exists.
     """
 
     stem: StemLink
-    place: StemLocation
+    location: StemLocation
     vendor_task_id: str
     expected_duration: float | None = None
-    before: LandedStem | None = None
+    previous: LandedStem | None = None
     replace: bool = False
 
 
-def land_stem(
-    order: StemRequest, tools: LandingResources, senders: Executor, stopped: threading.Event
-) -> LandedStem | AbsentStem:
-    """
-    Bring one stem to its place.
-
-    :param order: Which one.
-    :param tools: What moves it.
-    :param senders: Sends the parts of a large one.
-    :param stopped: Set from outside to give up.
-    :return: What landed (or was there), or why the track has no such stem.
-    :raises VocalSepError: it did not land; nothing of it is left behind.
-    """
-    return StemLander(order, tools, senders, stopped).run()
-
-
-def is_unchanged(landed: LandedStem, found: HeadObjectOutputTypeDef) -> bool:
-    """Tell from an object's head whether it is what landed."""
-    if found["ContentLength"] != landed.bytes:
+def is_unchanged(landed: LandedStem, found: ObjectHead) -> bool:
+    """Return whether an object is still the stem that landed."""
+    if found.bytes != landed.bytes:
         return False
-    stored = found.get("ChecksumSHA256")
-    if stored and landed.checksum:
-        return stored == landed.checksum
-    return found.get("ETag", "").strip('"') == landed.etag
-
-
-def _describe(outcome: LandedStem | AbsentStem) -> str:
-    if isinstance(outcome, AbsentStem):
-        return f"the track has none, {outcome.reason}"
-    plays = f", {outcome.duration_seconds:.1f} s" if outcome.duration_seconds else ""
-    return f"landed at {outcome.uri} ({outcome.bytes} bytes{plays})"
+    if found.tag.checksum and landed.checksum:
+        return found.tag.checksum == landed.checksum
+    return found.tag.etag is not None and found.tag.etag == landed.etag
 
 
 class StemLander:
-    """Lands one stem; see :func:`land_stem`."""
+    """
+    Lands one stem.
+
+    :param part_executor: Sends the parts of a large stem.
+    :param stopped: Event that stops the landing.
+    """
 
     def __init__(
-        self, order: StemRequest, tools: LandingResources, senders: Executor, stopped: threading.Event
+        self,
+        request: StemRequest,
+        resources: LandingResources,
+        part_executor: Executor,
+        stopped: threading.Event,
     ) -> None:
-        self.order = order
-        self.stem = order.stem
-        self.place = order.place
-        self.tools = tools
-        self.senders = senders
+        self.request = request
+        self.stem = request.stem
+        self.location = request.location
+        self.resources = resources
+        self.store = resources.store
+        self.part_executor = part_executor
         self.stopped = stopped
-        self.found: tuple[str, HeadObjectOutputTypeDef] | None = None
+        self.existing: tuple[str, ObjectHead] | None = None
 
-    def run(self) -> LandedStem | AbsentStem:
-        """Land it, or return what is there already."""
+    def land(self) -> LandedStem | AbsentStem:
+        """
+        Land the stem, unless it exists.
+
+        :return: The stem in the bucket, or the reason why the track has no such stem.
+        :raises VocalSepError: it did not land; no part of it remains in the bucket.
+        """
         if self.stopped.is_set():
-            raise StoppedError("The landing was given up.")
-        if not self.order.replace:
-            there = self._from_manifest() or self._from_metadata()
-            if there is not None:
-                log.info("Stem %s is there already: %s", self.stem.name, there.uri)
-                return there
-        for beginning in range(1, _BEGINNINGS + 1):
+            raise StoppedError("The landing was stopped.")
+        if not self.request.replace:
+            existing = self._find_by_manifest() or self._find_by_metadata()
+            if existing is not None:
+                log.info("Stem %s exists already: %s", self.stem.name, existing.uri)
+                return existing
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
                 outcome = self._transfer()
+            except ContentChangedError as e:
+                if attempt == _MAX_ATTEMPTS:
+                    raise
+                log.warning("Stem %s: %s Downloading it from the start.", self.stem.name, e)
+            else:
                 log.info("Stem %s: %s", self.stem.name, _describe(outcome))
                 return outcome
-            except ContentChangedError as e:
-                if beginning == _BEGINNINGS:
-                    raise
-                log.warning("Stem %s: %s Beginning anew.", self.stem.name, e)
-        raise AssertionError("unreachable: the last beginning returns or raises")
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
-    # What is there already ---------------------------------------------------------------------------------------
+    # Existing objects
+    # --------------------------------------------------------------------------------------------
 
-    def _from_manifest(self) -> LandedStem | None:
-        before = self.order.before
-        if before is None:
+    def _find_by_manifest(self) -> LandedStem | None:
+        previous = self.request.previous
+        if previous is None:
             return None
-        bucket, key = parse_s3_uri(before.uri)
-        found = self._head(key) if bucket == self.place.bucket else None
-        return before if found and is_unchanged(before, found) else None
+        bucket, key = parse_s3_uri(previous.uri)
+        found = self._head(key) if bucket == self.location.bucket else None
+        return previous if found and is_unchanged(previous, found) else None
 
-    def _from_metadata(self) -> LandedStem | None:
-        """Recognise a stem that an earlier try landed before it could write the manifest."""
-        key = self.place.stem_key(self.stem.name, self._likely_extension())
+    def _find_by_metadata(self) -> LandedStem | None:
+        """Return the stem if an earlier try landed it before it could write the manifest."""
+        extension = self._likely_extension()
+        key = self.location.stem_key(self.stem.name, extension)
         found = self._head(key)
         if found is None:
             return None
-        self.found = key, found
-        says, size = found["Metadata"], found["ContentLength"]
-        if (says.get(_TASK_ID), says.get(_STEM), says.get(_AUDIO_ID)) != (
-            self.order.vendor_task_id,
+        self.existing = key, found
+        metadata = found.metadata
+        if (metadata.get(_TASK_ID), metadata.get(_STEM), metadata.get(_AUDIO_ID)) != (
+            self.request.vendor_task_id,
             self.stem.name,
             self.stem.audio_id,
         ):
             return None
-        if says.get(_BYTES, str(size)) != str(size):
+        if metadata.get(_BYTES, str(found.bytes)) != str(found.bytes):
             return None
-        stored = found.get("ChecksumSHA256")
-        digest = says.get(_SHA256)
+        digest = metadata.get(_SHA256)
         if digest is None:
-            # What was sent in parts could not know its digest beforehand: it is read again, from the bucket.
-            digest = self._digest_in_bucket(key, size)
-        elif stored and stored != base64_of(digest):
-            digest = None
+            # The digest of a stem in parts is unknown when its metadata is sent: compute it from the bucket.
+            digest = self._compute_digest(key, found.bytes)
+        elif found.tag.checksum and not found.tag.has_sha256(digest):
+            return None
         if digest is None:
             return None
-        duration = says.get(_DURATION)
-        return self._landed(
-            key,
-            size,
-            digest,
-            content_type=found["ContentType"],
-            duration=float(duration) if duration else None,
-            tags=(found.get("ETag", "").strip('"') or None, stored),
-        )
+        duration = metadata.get(_DURATION)
+        facts = AudioFacts(extension, found.content_type, float(duration) if duration else None)
+        return self._landed_stem(key, found.bytes, digest, facts, found.tag)
 
-    def _head(self, key: str) -> HeadObjectOutputTypeDef | None:
+    def _head(self, key: str) -> ObjectHead | None:
         try:
-            return head(self.tools.client, self.place.bucket, key)
+            return self.store.head(self.location.bucket, key)
         except DestinationError:
-            # Who may only write is told 403 about what is not there: then it is sent, and the store says what it thinks.
+            # The store answers 403 to credentials that may only write. Then the stem is sent.
             return None
 
-    def _digest_in_bucket(self, key: str, size: int) -> str | None:
+    def _compute_digest(self, key: str, size: int) -> str | None:
         digest, received = hashlib.sha256(), 0
         try:
-            with s3_errors(self.place.bucket, key, "read"):
-                body = self.tools.client.get_object(Bucket=self.place.bucket, Key=key)["Body"]
-                for chunk in body.iter_chunks(CHUNK):
-                    digest.update(chunk)
-                    received += len(chunk)
-        except (DestinationError, StorageError) as e:
-            log.info("Stem %s: %s It is downloaded again.", self.stem.name, e)
+            for chunk in self.store.open(self.location.bucket, key).chunks(CHUNK):
+                digest.update(chunk)
+                received += len(chunk)
+        except StorageError as e:
+            log.info("Stem %s: %s Downloading it again.", self.stem.name, e)
             return None
         return digest.hexdigest() if received == size else None
 
     def _likely_extension(self) -> str:
-        ending = PurePosixPath(urlsplit(self.stem.url or "").path).suffix.lstrip(".").lower()
-        return ending if ending in AUDIO_EXTENSIONS else "mp3"
+        extension = PurePosixPath(urlsplit(self.stem.url or "").path).suffix.lstrip(".").lower()
+        return extension if extension in AUDIO_EXTENSIONS else "mp3"
 
-    # From the link to the bucket -----------------------------------------------------------------------------------
+    # From the link to the bucket
+    # -----------------------------------------------------------------------------------
 
     def _transfer(self) -> LandedStem | AbsentStem:
-        tools = self.tools
+        session, guard = self.resources.session, self.resources.guard
         with (
-            Download(tools.session, tools.guard, self.stem.url or "", stopped=self.stopped) as download,
-            PartBuffer(tools.permits) as part,
+            Download(session, guard, self.stem.url or "", stopped=self.stopped) as download,
+            PartBuffer(self.resources.part_permits) as part,
         ):
             part.fill(download.read_into)
             if download.finished:
@@ -247,71 +230,60 @@ class StemLander:
 
     def _send_whole(self, body: memoryview, digest: str) -> LandedStem | AbsentStem:
         size = len(body)
-        if size < LEAST_BYTES and not looks_like_text(body):
-            what = f"holds only {size} bytes" if size else "is empty"
-            return AbsentStem(name=self.stem.name, reason=f"the vendor's file {what}")
+        if size < MIN_BYTES and not is_text(body):
+            content = f"holds only {size} bytes" if size else "is empty"
+            return AbsentStem(name=self.stem.name, reason=f"the vendor's file {content}")
         facts = inspect_audio(body)
         self._check_duration(facts)
-        key = self.place.stem_key(self.stem.name, facts.extension)
-        tags = self._same_bytes_in_bucket(key, size, digest)
-        if tags is None:
-            arguments = self._arguments(facts, {**self._metadata(size, facts), _SHA256: digest})
-            tags = put_object(self.tools.client, self.place.bucket, key, body, digest, arguments)
-        return self._landed(
-            key, size, digest, content_type=facts.content_type, duration=facts.duration_seconds, tags=tags
-        )
+        key = self.location.stem_key(self.stem.name, facts.extension)
+        tag = self._tag_of_same_bytes(key, size, digest)
+        if tag is None:
+            tag = self.store.put(
+                self.location.bucket,
+                key,
+                uncopied_body(body),
+                content_type=facts.content_type,
+                sha256=digest,
+                extra=self._upload_arguments({**self._metadata(size, facts), _SHA256: digest}),
+            )
+        return self._landed_stem(key, size, digest, facts, tag)
 
-    def _same_bytes_in_bucket(self, key: str, size: int, digest: str) -> tuple[str | None, str | None] | None:
-        """Recognise these very bytes from another vendor task, which need not be sent again."""
-        if self.found is None or self.found[0] != key or self.order.replace:
+    def _tag_of_same_bytes(self, key: str, size: int, digest: str) -> ObjectTag | None:
+        """Return the version of the existing object if another vendor task landed the same bytes there."""
+        if self.existing is None or self.existing[0] != key or self.request.replace:
             return None
-        found = self.found[1]
-        stored = found.get("ChecksumSHA256")
-        if found["ContentLength"] != size or stored != base64_of(digest):
-            return None
-        return found.get("ETag", "").strip('"') or None, stored
+        found = self.existing[1]
+        return found.tag if found.bytes == size and found.tag.has_sha256(digest) else None
 
     def _send_in_parts(self, download: Download, first: PartBuffer) -> LandedStem:
         facts = inspect_audio(first.bytes, download.total)
         if download.total is None:
             facts = replace(facts, duration_seconds=None)
         self._check_duration(facts)
-        key = self.place.stem_key(self.stem.name, facts.extension)
-        tools = self.tools
-        with MultipartUpload(
-            tools.client,
-            self.senders,
-            bucket=self.place.bucket,
-            key=key,
-            extra=self._arguments(facts, self._metadata(download.total, facts)),
-        ) as upload:
+        bucket, key = self.location.bucket, self.location.stem_key(self.stem.name, facts.extension)
+        arguments = self._upload_arguments(self._metadata(download.total, facts))
+        arguments["ContentType"] = facts.content_type
+        with MultipartUpload(self.store, self.part_executor, bucket, key, arguments) as upload:
             upload.send(first)
             while not download.finished:
-                part = PartBuffer(tools.permits)
+                part = PartBuffer(self.resources.part_permits)
                 try:
                     part.fill(download.read_into)
                 except BaseException:
                     part.release()
                     raise
                 upload.send(part)
-            tags = upload.complete()
+            tag = upload.complete()
         found = self._head(key)
-        if found is not None and found["ContentLength"] != download.received:
+        if found is not None and found.bytes != download.received:
             raise StorageError(
-                f"The bucket holds {found['ContentLength']} bytes at {self.place.uri_of(key)} where "
-                f"{download.received} were sent. A retry sends them again."
+                f"{self.location.uri_of(key)} holds {found.bytes} bytes, but {download.received} were sent. "
+                "A retry sends them again."
             )
-        return self._landed(
-            key,
-            download.received,
-            download.sha256,
-            content_type=facts.content_type,
-            duration=facts.duration_seconds,
-            tags=tags,
-        )
+        return self._landed_stem(key, download.received, download.sha256, facts, tag)
 
     def _check_duration(self, facts: AudioFacts) -> None:
-        expected = self.stem.duration or self.order.expected_duration
+        expected = self.stem.duration or self.request.expected_duration
         seconds = facts.duration_seconds
         if not expected or seconds is None:
             return
@@ -321,7 +293,7 @@ class StemLander:
 
     def _metadata(self, size: int | None, facts: AudioFacts) -> dict[str, str]:
         known = {
-            _TASK_ID: self.order.vendor_task_id,
+            _TASK_ID: self.request.vendor_task_id,
             _STEM: self.stem.name,
             _AUDIO_ID: self.stem.audio_id,
             _BYTES: size,
@@ -329,33 +301,26 @@ class StemLander:
         }
         return {name: str(value) for name, value in known.items() if value is not None}
 
-    def _arguments(self, facts: AudioFacts, metadata: dict[str, str]) -> dict[str, Any]:
-        given = self.tools.upload_args
-        return {
-            **given,
-            "ContentType": facts.content_type,
-            "Metadata": {**given.get("Metadata", {}), **metadata},
-        }
+    def _upload_arguments(self, metadata: dict[str, str]) -> dict[str, Any]:
+        given = self.resources.upload_args
+        return {**given, "Metadata": {**given.get("Metadata", {}), **metadata}}
 
-    def _landed(
-        self,
-        key: str,
-        size: int,
-        digest: str,
-        *,
-        content_type: str,
-        duration: float | None,
-        tags: tuple[str | None, str | None],
-    ) -> LandedStem:
-        etag, checksum = tags
+    def _landed_stem(self, key: str, size: int, digest: str, facts: AudioFacts, tag: ObjectTag) -> LandedStem:
         return LandedStem(
             name=self.stem.name,
-            uri=self.place.uri_of(key),
+            uri=self.location.uri_of(key),
             bytes=size,
             sha256=digest,
-            duration_seconds=duration,
-            content_type=content_type,
+            duration_seconds=facts.duration_seconds,
+            content_type=facts.content_type,
             audio_id=self.stem.audio_id,
-            etag=etag,
-            checksum=checksum,
+            etag=tag.etag,
+            checksum=tag.checksum,
         )
+
+
+def _describe(outcome: LandedStem | AbsentStem) -> str:
+    if isinstance(outcome, AbsentStem):
+        return f"the track has none, {outcome.reason}"
+    duration = f", {outcome.duration_seconds:.1f} s" if outcome.duration_seconds else ""
+    return f"landed at {outcome.uri} ({outcome.bytes} bytes{duration})"

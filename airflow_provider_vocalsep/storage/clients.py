@@ -27,8 +27,8 @@ def store_from_connection(aws_conn_id: str | None, *, impatient: bool = False) -
     """
     Return the object store of an AWS connection.
 
-    It uses the Amazon hook's session and not its ``get_conn``, which reads the source lines of the whole call stack
-    to name its caller in the user agent: half of the CPU time of a task process.
+    It uses the Amazon hook's session and not its ``get_conn``, which reads the source lines of the whole call
+    stack to name its caller in the user agent: half of the CPU time of a task process.
 
     :param aws_conn_id: Id of the connection; ``None`` for boto3's default credentials.
     :param impatient: Use short timeouts, for a page.

@@ -6,8 +6,8 @@ import hashlib
 import re
 import unicodedata
 
-#: A segment that is used unchanged. The characters are those that S3's user guide calls safe ("Creating object
-#: key names"); the first one excludes dot files and the ``_vocalsep`` folder.
+#: A segment that is used unchanged. The characters are those that S3's user guide calls safe ("Creating
+#: object key names"); the first one excludes dot files and the ``_vocalsep`` folder.
 _SAFE_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9!_.*'()-]{0,119}", re.ASCII)
 
 #: Marks a rewritten segment. Not a safe character, so that a rewritten segment never equals an unchanged one.
@@ -28,8 +28,8 @@ def safe_key(track_key: str) -> str:
     """
     Turn a user's name of a track into part of an object key. Different names give different keys.
 
-    ``/`` separates segments. A safe segment stays unchanged; any other becomes its readable characters, a ``~``
-    and part of its SHA-256.
+    ``/`` separates segments. A safe segment stays unchanged; any other becomes its readable characters, a
+    ``~`` and part of its SHA-256.
     """
     key = "/".join(safe_segment(segment) for segment in track_key.split("/"))
     return key if len(key) <= _MAX_KEY_LENGTH else _rewrite(track_key)

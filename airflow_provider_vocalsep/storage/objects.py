@@ -37,8 +37,8 @@ class ObjectTag:
     The store's identifiers of one version of an object.
 
     :param etag: Its ETag without quotes.
-    :param checksum: The SHA-256 that the store keeps with it, base64; of the parts' checksums (``...-N``) if it
-        was sent in parts. ``None`` for a store that keeps none.
+    :param checksum: The SHA-256 that the store keeps with it, base64; of the parts' checksums (``...-N``) if
+        it was sent in parts. ``None`` for a store that keeps none.
     """
 
     etag: str | None

@@ -223,7 +223,8 @@ class ObjectStore:
         Check that an object can be written.
 
         Begins a multipart upload and aborts it: this needs exactly the permission that landing needs, and
-        leaves nothing behind. Some stores would create a missing bucket for it, so the bucket is checked first.
+        leaves nothing behind. Some stores would create a missing bucket for it, so the bucket is checked
+        first.
 
         :param arguments: Arguments of the upload; a bucket may demand encryption or an ACL.
         :raises DestinationError: naming the bucket and the remedy.

@@ -84,16 +84,17 @@ class Advice:
 
 #: For readers of an Airflow task's log.
 IN_AIRFLOW = Advice(
-    denied="The AWS connection needs s3:PutObject, s3:GetObject and s3:AbortMultipartUpload on the destination "
-    "and s3:ListBucket on the bucket; if the bucket demands encryption or an ACL, say so in upload_args.",
+    denied="The AWS connection needs s3:PutObject, s3:GetObject and s3:AbortMultipartUpload on the "
+    "destination and s3:ListBucket on the bucket; if the bucket demands encryption or an ACL, say so in "
+    "upload_args.",
     no_bucket="Create it, or correct the address; then clear this task.",
     credentials="Check the AWS connection.",
     transient="A retry goes on from what is there.",
 )
 
 _CREDENTIALS = (
-    "Check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or --profile, and for a store "
-    "other than AWS --endpoint-url."
+    "Check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or --profile, and for a "
+    "store other than AWS --endpoint-url."
 )
 
 #: For people at a command line.

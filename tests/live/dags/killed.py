@@ -40,8 +40,8 @@ def _patch(owner: Any, name: str, *, before: bool = False, when: Any = lambda *_
 def _arm(moment: str) -> None:
     from airflow_provider_vocalsep.client import blocking
     from airflow_provider_vocalsep.client.blocking import VendorClient
-    from airflow_provider_vocalsep.landing import passes
     from airflow_provider_vocalsep.landing.land import Lander
+    from airflow_provider_vocalsep.landing.stem_lander import StemLander
     from airflow_provider_vocalsep.ledger import Ledger
 
     if moment == "before the claim":
@@ -53,7 +53,7 @@ def _arm(moment: str) -> None:
     elif moment == "after the answer was recorded":
         _patch(Ledger, "record_submitted")
     elif moment == "in the middle of landing":
-        _patch(passes, "land_stem")
+        _patch(StemLander, "land")
     elif moment == "before the manifest":
         _patch(Lander, "_write", before=True)
     elif moment == "impatient":  # not killed: it hangs up before the vendor has answered

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import boto3
 import pytest
-from landing_host import StemHost, running_stem_host
-from landing_world import World
-from moto import mock_aws
+
+from airflow_provider_vocalsep.landing import download
+from tests.support.landing_bench import LandingBench
+from tests.support.moto_s3 import empty_bucket, moto_s3
+from tests.support.stem_host import StemHost, running_stem_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,32 +23,30 @@ def _host() -> Iterator[StemHost]:
 
 @pytest.fixture
 def host(_host: StemHost) -> StemHost:
-    _host.files.clear()
-    _host.requests.clear()
-    _host.connections = 0
+    """A download host without files."""
+    _host.reset()
     return _host
 
 
 @pytest.fixture(scope="module")
 def _s3() -> Iterator[S3Client]:
-    # What is not S3 goes where it would go without moto.
-    elsewhere = {"passthrough": {"urls": [r"https?://(?!.*amazonaws)"]}}
-    with mock_aws(config={"core": {"mock_credentials": True, **elsewhere}}):
-        client = boto3.client("s3", region_name="us-east-1")
-        client.create_bucket(Bucket="stems")
+    with moto_s3() as client:
         yield client
 
 
 @pytest.fixture
 def s3(_s3: S3Client) -> S3Client:
-    """A bucket ``stems`` with nothing in it; the client is made once, because making it takes long."""
-    for entry in _s3.list_objects_v2(Bucket="stems").get("Contents", []):
-        _s3.delete_object(Bucket="stems", Key=entry["Key"])
-    for upload in _s3.list_multipart_uploads(Bucket="stems").get("Uploads", []):
-        _s3.abort_multipart_upload(Bucket="stems", Key=upload["Key"], UploadId=upload["UploadId"])
+    """A client of an empty bucket ``stems``."""
+    empty_bucket(_s3)
     return _s3
 
 
 @pytest.fixture
-def world(s3: S3Client, host: StemHost) -> World:
-    return World(s3, host)
+def bench(s3: S3Client, host: StemHost) -> LandingBench:
+    return LandingBench(s3, host)
+
+
+@pytest.fixture
+def few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Downloads give up after two failed requests."""
+    monkeypatch.setattr(download, "TRIES", 2)

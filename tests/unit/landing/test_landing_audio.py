@@ -5,18 +5,18 @@ import struct
 
 import pytest
 from hypothesis import given, strategies as st
-from landing_host import mp3
 
 from airflow_provider_vocalsep.landing.audio import AudioFacts, inspect_audio
 from airflow_provider_vocalsep.landing.errors import NotAudioError
+from tests.support.stem_host import mp3
 
 
-def recorded(kind: str, subtype: str, seconds: float = 3.0) -> bytes:
+def tone(kind: str, subtype: str, seconds: float = 3.0) -> bytes:
     numpy = pytest.importorskip("numpy")
     soundfile = pytest.importorskip("soundfile")
-    tone = numpy.sin(numpy.arange(int(seconds * 44100)) * 0.05) * 0.3
+    samples = numpy.sin(numpy.arange(int(seconds * 44100)) * 0.05) * 0.3
     buffer = io.BytesIO()
-    soundfile.write(buffer, tone, 44100, format=kind, subtype=subtype)
+    soundfile.write(buffer, samples, 44100, format=kind, subtype=subtype)
     return buffer.getvalue()
 
 
@@ -35,7 +35,7 @@ def id3(size: int) -> bytes:
     return b"ID3\x04\x00\x00" + digits + bytes(size)
 
 
-class TestAudio:
+class TestInspectAudio:
     @pytest.mark.parametrize(
         "kind, subtype, extension, content_type",
         [
@@ -45,47 +45,53 @@ class TestAudio:
             ("OGG", "VORBIS", "ogg", "audio/ogg"),
         ],
     )
-    def test_is_recognised_for_what_it_is(
+    def test_format_and_duration_are_recognised(
         self, kind: str, subtype: str, extension: str, content_type: str
     ) -> None:
-        facts = inspect_audio(recorded(kind, subtype))
+        facts = inspect_audio(tone(kind, subtype))
+
         assert (facts.extension, facts.content_type) == (extension, content_type)
         assert facts.duration_seconds == pytest.approx(3.0, abs=0.1)
 
     @pytest.mark.parametrize("index_first", [True, False])
-    def test_may_be_m4a_with_its_index_at_either_end(self, index_first: bool) -> None:
+    def test_m4a_may_have_its_index_at_either_end(self, index_first: bool) -> None:
         assert inspect_audio(m4a(12.5, index_first=index_first)) == AudioFacts("m4a", "audio/mp4", 12.5)
 
-    def test_may_begin_with_a_large_cover(self) -> None:
+    def test_mp3_may_begin_with_a_large_cover(self) -> None:
         facts = inspect_audio(id3(300_000) + mp3(10.0))
+
         assert facts.format == "mp3"
         assert facts.duration_seconds == pytest.approx(10.0, abs=0.1)
 
-    def test_may_be_looked_at_where_it_lies(self) -> None:
+    def test_memory_view_is_inspected_like_bytes(self) -> None:
         sound = mp3(5.0)
+
         assert inspect_audio(memoryview(sound)) == inspect_audio(sound)
 
 
-class TestTheBeginningOfAudio:
+class TestInspectAudioOfAHead:
     @pytest.mark.parametrize(
         "kind, subtype", [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("MP3", "MPEG_LAYER_III")]
     )
-    def test_tells_its_length(self, kind: str, subtype: str) -> None:
-        sound = recorded(kind, subtype, 20.0)
-        assert inspect_audio(sound[:60_000], len(sound)).duration_seconds == pytest.approx(20.0, abs=0.1)
+    def test_duration_of_the_whole_file_is_known_from_its_head(self, kind: str, subtype: str) -> None:
+        sound = tone(kind, subtype, 20.0)
+
+        facts = inspect_audio(sound[:60_000], len(sound))
+
+        assert facts.duration_seconds == pytest.approx(20.0, abs=0.1)
 
     @pytest.mark.parametrize(
         "sound",
-        [m4a(12.5, index_first=False), id3(4000) + mp3(10.0), recorded("OGG", "VORBIS", 20.0)],
+        [m4a(12.5, index_first=False), id3(4000) + mp3(10.0), tone("OGG", "VORBIS", 20.0)],
         ids=["m4a with its index at the end", "mp3 behind a cover", "ogg"],
     )
-    def test_does_not_guess_what_only_the_rest_tells(self, sound: bytes) -> None:
+    def test_duration_in_the_missing_bytes_is_not_guessed(self, sound: bytes) -> None:
         assert inspect_audio(sound[:4000], len(sound)).duration_seconds is None
 
 
-class TestWhatIsNotAudio:
+class TestInspectAudioOfOtherFiles:
     @pytest.mark.parametrize(
-        "body, looks_like",
+        "body, description",
         [
             (b"<!DOCTYPE html><html><body>gone</body></html>", "an HTML page"),
             (b"  \r\n<HTML>", "an HTML page"),
@@ -104,8 +110,8 @@ class TestWhatIsNotAudio:
             (b"", "unknown data"),
         ],
     )
-    def test_is_refused_with_what_it_looks_like(self, body: bytes, looks_like: str) -> None:
-        with pytest.raises(NotAudioError, match=looks_like):
+    def test_error_names_the_likely_type(self, body: bytes, description: str) -> None:
+        with pytest.raises(NotAudioError, match=description):
             inspect_audio(body)
 
     @pytest.mark.parametrize(
@@ -113,7 +119,7 @@ class TestWhatIsNotAudio:
         [b"ID3\x04\0\0\0\0\0\0" + bytes(5000), b"fLaC" + bytes(3), b"RIFF\0\0\0\0WAVEfmt ", m4a(3)[:40]],
         ids=["mp3", "flac", "wav", "m4a"],
     )
-    def test_may_begin_like_audio(self, body: bytes) -> None:
+    def test_malformed_file_that_begins_like_audio_is_an_error(self, body: bytes) -> None:
         with pytest.raises(NotAudioError, match="begins like"):
             inspect_audio(body)
 
@@ -121,9 +127,10 @@ class TestWhatIsNotAudio:
         st.binary(max_size=3000),
         st.sampled_from([b"", b"ID3", b"OggS\0", b"fLaC", b"\xff\xfb\x90\x64", b"RIFF"]),
     )
-    def test_raises_nothing_else_whatever_it_is(self, body: bytes, start: bytes) -> None:
+    def test_random_bytes_raise_no_other_error(self, body: bytes, start: bytes) -> None:
         try:
             facts = inspect_audio(start + body)
         except NotAudioError:
             return
+
         assert facts.extension in ("mp3", "m4a", "wav", "flac", "ogg")
