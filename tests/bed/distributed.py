@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_vocalsep.demo.airflow_api import AirflowApi, AirflowApiError
 from airflow_provider_vocalsep.demo.ports import LOOPBACK
 from airflow_provider_vocalsep.demo.processes import ServiceError, wait_until
-from airflow_provider_vocalsep.demo.seaweed import s3_client
 from airflow_provider_vocalsep.sandbox.server import RunningSandbox
+from airflow_provider_vocalsep.storage.clients import client_with_keys
 from tests.bed.compose import load_compose
 from tests.bed.native import NativeStack
 
@@ -158,7 +158,7 @@ def running_distributed(
             api=AirflowApi(direct(stack.names("api-server")[-1]), USER, variables["AIRFLOW_PASSWORD"]),
             quick_sandbox=RunningSandbox(direct("quick-sandbox"), variables["SANDBOX_API_KEY"]),
             slow_sandbox=RunningSandbox(direct("slow-sandbox"), variables["SANDBOX_API_KEY"]),
-            s3=s3_client(direct("s3"), S3_ACCESS_KEY, variables["S3_SECRET_KEY"]),
+            s3=client_with_keys(direct("s3"), S3_ACCESS_KEY, variables["S3_SECRET_KEY"]),
             database=f"postgresql://airflow@{LOOPBACK}:{stack.direct_port('postgres')}/airflow",
         )
         running.wait_until_healthy()

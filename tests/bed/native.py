@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_vocalsep.demo.ports import LOOPBACK, quiet_ports
+from airflow_provider_vocalsep.demo.ports import LOOPBACK
 from airflow_provider_vocalsep.demo.processes import (
     Service,
     ServiceError,
@@ -22,6 +22,7 @@ from airflow_provider_vocalsep.demo.processes import (
 )
 from airflow_provider_vocalsep.demo.seaweed import PORT_OPTIONS, remove_sockets
 from tests.bed.fault_proxy import FaultProxy
+from tests.bed.ports import quiet_ports
 from tests.bed.postgres import DEBIAN_PROGRAMS, as_account, cluster_options, make_cluster
 
 if TYPE_CHECKING:

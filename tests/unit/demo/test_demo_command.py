@@ -80,10 +80,10 @@ class TestDagsFolder:
 
 def test_two_demos_do_not_share_a_folder(tmp_path):
     with (
-        run._only_one(tmp_path),
+        run._lock_home(tmp_path),
         pytest.raises(ServiceError, match="Another demo runs in"),
-        run._only_one(tmp_path),
+        run._lock_home(tmp_path),
     ):
         raise AssertionError("both hold it")
-    with run._only_one(tmp_path):
+    with run._lock_home(tmp_path):
         assert (tmp_path / "lock").exists()

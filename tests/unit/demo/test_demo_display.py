@@ -6,7 +6,7 @@ import time
 import pytest
 from rich.console import Console
 
-from airflow_provider_vocalsep.demo.display import Display, stems_table
+from airflow_provider_vocalsep.demo.display import Display, build_stems_table
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_the_table_of_stems_shows_what_is_below_the_destination(screen):
         for stem, length in (("vocals", 19.25), ("instrumental", None))
     ]
 
-    Console(file=screen, width=100).print(stems_table(items, "s3://stems/out"))
+    Console(file=screen, width=100).print(build_stems_table(items, "s3://stems/out"))
 
     assert "In s3://stems/out\n" in screen.getvalue().replace(" \n", "\n").replace("  ", "")
     assert " daisy/vocals.mp3 " in screen.getvalue()

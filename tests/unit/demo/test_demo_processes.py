@@ -12,8 +12,8 @@ import pytest
 from airflow_provider_vocalsep.demo.processes import (
     Service,
     ServiceError,
+    exit_on_signals,
     stop_services,
-    unwound_by_signals,
     wait_until,
 )
 
@@ -122,7 +122,7 @@ class TestWaiting:
                 wait_until(lambda: False, what="miracles", timeout=10, services=[running])
 
     def test_the_time_out_says_what_was_waited_for(self):
-        with pytest.raises(ServiceError, match="Waited 0 s for spring in vain"):
+        with pytest.raises(ServiceError, match="Timed out after 0 s waiting for spring"):
             wait_until(lambda: False, what="spring", timeout=0.2, every=0.05)
 
     def test_a_refused_connection_only_means_not_yet(self):
@@ -149,7 +149,7 @@ class TestSignals:
             finally:
                 unwound.append(number)
 
-        with unwound_by_signals(), pytest.raises(SystemExit) as leaving:
+        with exit_on_signals(), pytest.raises(SystemExit) as leaving:
             work()
 
         assert leaving.value.code == 128 + number

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from airflow_provider_vocalsep.demo.airflow_settings import prepare_database, write_settings
-from airflow_provider_vocalsep.demo.secret import kept_secret
+from airflow_provider_vocalsep.demo.secret import load_or_create_secret
 
 
 def settings(home) -> RawConfigParser:
@@ -29,10 +29,10 @@ def write(tmp_path):
 class TestSecret:
     def test_is_made_once_and_readable_by_its_owner_alone(self, tmp_path):
         path = tmp_path / "deep" / "key"
-        first = kept_secret(path)
+        first = load_or_create_secret(path)
 
         assert len(first) > 20
-        assert kept_secret(path) == first
+        assert load_or_create_secret(path) == first
         assert path.stat().st_mode & 0o777 == 0o600
 
 
