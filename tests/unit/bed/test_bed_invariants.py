@@ -1,5 +1,3 @@
-"""The audit finds what it is there to find."""
-
 from __future__ import annotations
 
 import hashlib
@@ -15,7 +13,7 @@ from airflow_provider_vocalsep.landing.manifest import LandedStem, Manifest
 from airflow_provider_vocalsep.ledger import transitions
 from airflow_provider_vocalsep.ledger.entry import Identity, Landing, Outcome, TaskInstanceRef
 from airflow_provider_vocalsep.ledger.transitions import Intent
-from tests.bed.invariants import audit
+from tests.bed.invariants import check_invariants
 
 NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
 ASKER = TaskInstanceRef(dag_id="d", run_id="r", task_id="t", try_number=1)
@@ -25,16 +23,16 @@ def at(seconds):
     return NOW + timedelta(seconds=seconds)
 
 
-class World:
-    """A bucket and books, with one track after the other in the state that a test wants."""
+class CatalogueFixture:
+    """A bucket, its ledger and the vendor's books, filled by each test track by track."""
 
     def __init__(self, client):
         self.client = client
         self.planned = []
         self.tasks = []
 
-    def audit(self):
-        return audit(self.client, "stems", "here", set(self.planned), {"tasks": self.tasks})
+    def check(self):
+        return check_invariants(self.client, "stems", "here", set(self.planned), {"tasks": self.tasks})
 
     def charge(self, source, vendor_task_id, status="SUCCESS"):
         self.tasks.append({"source": source, "vendor_task_id": vendor_task_id, "status": status})
@@ -44,7 +42,7 @@ class World:
         self.planned.append(source)
         return source
 
-    def claimed(self, source):
+    def claim(self, source):
         identity = Identity("account", source, SeparationType.SEPARATE_VOCAL)
         intent = Intent(attempt_id=f"of {source}", asked_by=ASKER, track_key=source)
         entry, _ = transitions.claim(None, identity, intent, at(0))
@@ -56,20 +54,30 @@ class World:
     def put(self, key, body):
         self.client.put_object(Bucket="stems", Key=key, Body=body)
 
-    def landed(self, source, vendor_task_id="v", body=b"true", events=("submitted", "landed")):
-        entry = self.claimed(source)
+    def land(self, source, vendor_task_id="v", body=b"true", events=("submitted", "landed")):
+        entry = self.claim(source)
         attempt = entry.current
         if "submitted" in events:
             transitions.record_submitted(entry, attempt.attempt_id, vendor_task_id, at(1))
         task_id, audio_id = source.split("/")
         folder = f"here/{task_id}"
-        stem = LandedStem(name="vocals", uri=f"s3://stems/{folder}/vocals.mp3", bytes=4,
-                          sha256=hashlib.sha256(b"true").hexdigest(), content_type="audio/mpeg")  # fmt: skip
+        stem = LandedStem(
+            name="vocals",
+            uri=f"s3://stems/{folder}/vocals.mp3",
+            bytes=4,
+            sha256=hashlib.sha256(b"true").hexdigest(),
+            content_type="audio/mpeg",
+        )
         manifest = Manifest(
             track={"key": source, "title": None, "task_id": task_id, "audio_id": audio_id, "audio_url": None},
-            separation_type=SeparationType.SEPARATE_VOCAL, dialect="sunoapi", vendor_task_id=vendor_task_id,
-            landed_at=at(2), stems=[stem], absent=[], uri=f"s3://stems/{folder}/manifest.json",
-        )  # fmt: skip
+            separation_type=SeparationType.SEPARATE_VOCAL,
+            dialect="sunoapi",
+            vendor_task_id=vendor_task_id,
+            landed_at=at(2),
+            stems=[stem],
+            absent=[],
+            uri=f"s3://stems/{folder}/manifest.json",
+        )
         if body is not None:
             self.put(f"{folder}/vocals.mp3", body)
         self.put(f"{folder}/manifest.json", manifest.model_dump_json().encode())
@@ -84,117 +92,144 @@ class World:
         self.write(entry)
 
 
+@pytest.fixture(scope="module")
+def client():
+    with pytest.MonkeyPatch.context() as patch, mock_aws():
+        patch.setenv("AWS_ACCESS_KEY_ID", "x")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+        yield boto3.client("s3", region_name="us-east-1")
+
+
 @pytest.fixture
-def world(monkeypatch):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
-    with mock_aws():
-        client = boto3.client("s3", region_name="us-east-1")
-        client.create_bucket(Bucket="stems")
-        yield World(client)
+def catalogue(client):
+    """A catalogue without tracks, in an empty bucket."""
+    client.create_bucket(Bucket="stems")
+    yield CatalogueFixture(client)
+    listed = client.list_objects_v2(Bucket="stems").get("Contents", ())
+    for item in listed:
+        client.delete_object(Bucket="stems", Key=item["Key"])
+    client.delete_bucket(Bucket="stems")
 
 
-def test_of_nothing(world):
-    found = world.audit()
-    assert found.sound
-    assert (found.planned, found.landed, found.charges) == (0, 0, 0)
+class TestCheckInvariants:
+    def test_catalogue_without_tracks_holds(self, catalogue):
+        report = catalogue.check()
 
+        assert report.holds
+        assert (report.planned, report.landed, report.charges) == (0, 0, 0)
 
-def test_of_tracks_in_every_state(world):
-    landed, claimed, failed, unknown = (world.plan() for _ in range(4))
-    world.landed(landed)
-    world.charge(landed, "v")
-    world.write(world.claimed(claimed))
-    gave_up = world.claimed(failed)
-    outcome = Outcome(at=at(1), verdict=Verdict.FATAL, message="no")
-    transitions.record_failed(gave_up, gave_up.current.attempt_id, outcome, at(1))
-    world.write(gave_up)
-    found = world.audit()
-    assert (found.landed, found.claimed, found.failed, found.lost) == (1, 1, 1, 1)
-    assert not found.sound
-    assert found.history_gaps == ()
-    world.planned.remove(unknown)
-    assert world.audit().sound
+    def test_tracks_are_counted_by_state_and_unknown_ones_as_lost(self, catalogue):
+        landed, claimed, failed, unknown = (catalogue.plan() for _ in range(4))
+        catalogue.land(landed)
+        catalogue.charge(landed, "v")
+        catalogue.write(catalogue.claim(claimed))
+        entry = catalogue.claim(failed)
+        outcome = Outcome(at=at(1), verdict=Verdict.FATAL, message="no")
+        transitions.record_failed(entry, entry.current.attempt_id, outcome, at(1))
+        catalogue.write(entry)
 
+        report = catalogue.check()
 
-def test_other_tracks_of_the_books_and_the_bucket_do_not_count(world):
-    world.landed("task-x/audio-x")
-    world.charge("task-x/audio-x", "v")
-    world.charge("task-x/audio-x", "w")
-    assert world.audit().charges == 0
+        assert (report.landed, report.claimed, report.failed, report.lost) == (1, 1, 1, 1)
+        assert not report.holds
+        assert report.history_gaps == ()
+        catalogue.planned.remove(unknown)
+        assert catalogue.check().holds
 
+    def test_unplanned_tracks_are_ignored(self, catalogue):
+        catalogue.land("task-x/audio-x")
+        catalogue.charge("task-x/audio-x", "v")
+        catalogue.charge("task-x/audio-x", "w")
 
-@pytest.mark.parametrize(
-    "statuses, double",
-    [(["SUCCESS"], 0), (["SUCCESS", "PENDING"], 1), (["GENERATE_AUDIO_FAILED", "SUCCESS"], 0), (["SUCCESS"] * 3, 2)],
-)  # fmt: skip
-def test_a_second_charge_counts_unless_the_vendor_failed_the_first(world, statuses, double):
-    source = world.plan()
-    world.landed(source)
-    for number, status in enumerate(statuses):
-        world.charge(source, "v" if number == 0 else f"v{number}", status)
-    found = world.audit()
-    assert (found.charges, found.double_charges) == (len(statuses), double)
+        assert catalogue.check().charges == 0
 
+    @pytest.mark.parametrize(
+        "statuses, double",
+        [
+            (["SUCCESS"], 0),
+            (["SUCCESS", "PENDING"], 1),
+            (["GENERATE_AUDIO_FAILED", "SUCCESS"], 0),
+            (["SUCCESS"] * 3, 2),
+        ],
+    )
+    def test_second_charge_is_double_unless_the_first_vendor_task_failed(self, catalogue, statuses, double):
+        source = catalogue.plan()
+        catalogue.land(source)
+        for number, status in enumerate(statuses):
+            catalogue.charge(source, "v" if number == 0 else f"v{number}", status)
 
-@pytest.mark.parametrize("body", [b"fals", b"", None], ids=["changed", "empty", "gone"])
-def test_a_stem_that_is_not_what_its_manifest_says(world, body):
-    world.landed(world.plan(), body=body)
-    found = world.audit()
-    assert found.corrupted == 1
-    assert not found.sound
+        report = catalogue.check()
+
+        assert (report.charges, report.double_charges) == (len(statuses), double)
+
+    @pytest.mark.parametrize("body", [b"fals", b"", None], ids=["changed", "empty", "missing"])
+    def test_stem_that_differs_from_its_manifest_is_corrupted(self, catalogue, body):
+        catalogue.land(catalogue.plan(), body=body)
+
+        report = catalogue.check()
+
+        assert report.corrupted == 1
+        assert not report.holds
 
 
 class TestHistoryGaps:
-    def gaps(self, world):
-        found = world.audit()
-        assert found.sound is not bool(found.history_gaps)
-        return " ".join(found.history_gaps)
+    def find_gaps(self, catalogue):
+        report = catalogue.check()
+        assert report.holds is not bool(report.history_gaps)
+        return " ".join(report.history_gaps)
 
-    def test_a_charge_without_an_entry(self, world):
-        world.charge(world.plan(), "v")
-        assert "not in the ledger" in " ".join(world.audit().history_gaps)
+    def test_charge_without_a_ledger_entry_is_a_gap(self, catalogue):
+        catalogue.charge(catalogue.plan(), "v")
 
-    def test_a_charge_that_the_entry_does_not_know(self, world):
-        source = world.plan()
-        world.landed(source)
-        world.charge(source, "other", "GENERATE_AUDIO_FAILED")
-        assert "vendor task other, which the ledger does not know" in self.gaps(world)
+        assert "not in the ledger" in " ".join(catalogue.check().history_gaps)
 
-    def test_a_charge_whose_answer_is_on_its_way_is_none(self, world):
-        source = world.plan()
-        world.write(world.claimed(source))
-        world.charge(source, "v", "PENDING")
-        assert self.gaps(world) == ""
+    def test_charge_missing_in_the_entry_is_a_gap(self, catalogue):
+        source = catalogue.plan()
+        catalogue.land(source)
+        catalogue.charge(source, "other", "GENERATE_AUDIO_FAILED")
 
-    def test_a_landing_from_an_unknown_vendor_task(self, world):
-        world.landed(world.plan(), events=())
-        assert "landed from vendor task v" in self.gaps(world)
+        assert "vendor task other, which is not in the ledger" in self.find_gaps(catalogue)
 
-    def test_a_history_out_of_order(self, world):
-        source = world.plan()
-        entry = world.claimed(source)
+    def test_charge_of_a_submit_without_recorded_answer_is_no_gap(self, catalogue):
+        source = catalogue.plan()
+        catalogue.write(catalogue.claim(source))
+        catalogue.charge(source, "v", "PENDING")
+
+        assert self.find_gaps(catalogue) == ""
+
+    def test_landing_from_an_unknown_vendor_task_is_a_gap(self, catalogue):
+        catalogue.land(catalogue.plan(), events=())
+
+        assert "landed from vendor task v" in self.find_gaps(catalogue)
+
+    def test_history_out_of_order_is_a_gap(self, catalogue):
+        source = catalogue.plan()
+        entry = catalogue.claim(source)
         transitions.append_event(entry, "attached", at(-5), by=ASKER)
-        world.write(entry)
-        assert "not in order" in self.gaps(world)
+        catalogue.write(entry)
 
-    def test_a_callback_is_told_when_its_task_next_runs_with_the_time_at_which_it_came(self, world):
-        source = world.plan()
-        entry = world.claimed(source)
+        assert "not in order" in self.find_gaps(catalogue)
+
+    def test_callback_may_be_recorded_with_an_earlier_time(self, catalogue):
+        source = catalogue.plan()
+        entry = catalogue.claim(source)
         transitions.append_event(entry, "called_back", at(-5), by=ASKER)
-        world.write(entry)
-        assert self.gaps(world) == ""
+        catalogue.write(entry)
 
-    def test_an_attempt_that_was_never_claimed(self, world):
-        source = world.plan()
-        entry = world.claimed(source)
+        assert self.find_gaps(catalogue) == ""
+
+    def test_attempt_without_a_claim_is_a_gap(self, catalogue):
+        source = catalogue.plan()
+        entry = catalogue.claim(source)
         entry.history.clear()
-        world.write(entry)
-        assert "was never claimed" in self.gaps(world)
+        catalogue.write(entry)
 
-    def test_a_vendor_task_out_of_nowhere(self, world):
-        source = world.plan()
-        entry = world.claimed(source)
+        assert "has no claim" in self.find_gaps(catalogue)
+
+    def test_vendor_task_without_submit_or_adoption_is_a_gap(self, catalogue):
+        source = catalogue.plan()
+        entry = catalogue.claim(source)
         entry.current.vendor_task_id = "v"
-        world.write(entry)
-        assert "nobody says how" in self.gaps(world)
+        catalogue.write(entry)
+
+        assert "no submit or adoption" in self.find_gaps(catalogue)
