@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import psycopg2
 
-from airflow_provider_vocalsep.demo.airflow_stack import AirflowStack, running_airflow
-from airflow_provider_vocalsep.demo.seaweed import running_seaweed
+from tests.bed.airflow import running_airflow
 from tests.bed.postgres import running_postgres
+from tests.bed.seaweed import running_seaweed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mypy_boto3_s3 import S3Client
+
+    from airflow_provider_vocalsep.demo.airflow_stack import AirflowStack
 
 HERE = Path(__file__).parent
 
@@ -80,7 +82,7 @@ def running_stack(
     """
     with ExitStack() as stack:
         postgres = stack.enter_context(running_postgres(folder / "postgres.log"))
-        seaweed = stack.enter_context(running_seaweed(folder / "s3", port=None))
+        seaweed = stack.enter_context(running_seaweed(folder / "s3"))
         airflow = stack.enter_context(
             running_airflow(
                 folder / "airflow",

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
-    from airflow_provider_vocalsep.demo.seaweed import SeaweedServer
     from airflow_provider_vocalsep.sandbox.server import RunningSandbox
+    from tests.bed.seaweed import BedSeaweedServer
 
 BUCKET = "stems"
 
@@ -57,16 +57,16 @@ def resumed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedServer]:
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BedSeaweedServer]:
     """A real S3 server with an empty bucket ``stems``."""
-    from airflow_provider_vocalsep.demo.seaweed import running_seaweed
+    from tests.bed.seaweed import running_seaweed
 
-    with running_seaweed(tmp_path_factory.mktemp("seaweed"), [BUCKET], port=None) as server:
+    with running_seaweed(tmp_path_factory.mktemp("seaweed"), [BUCKET]) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def s3(seaweed: SeaweedServer) -> S3Client:
+def s3(seaweed: BedSeaweedServer) -> S3Client:
     """A client of the S3 server."""
     return seaweed.client()
 
@@ -201,7 +201,7 @@ def call() -> Callable[..., tuple[str, ...]]:
 
 
 @pytest.fixture
-def bucket(seaweed: SeaweedServer) -> str:
+def bucket(seaweed: BedSeaweedServer) -> str:
     """Name of the bucket; tests keep apart by their :func:`prefix`."""
     return seaweed.buckets[0]
 

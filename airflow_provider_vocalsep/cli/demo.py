@@ -13,7 +13,7 @@ from rich.console import Console
 
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.demo.airflow_api import AirflowApiError
-from airflow_provider_vocalsep.demo.processes import ServiceError, unwound_by_signals
+from airflow_provider_vocalsep.demo.processes import ServiceError, exit_on_signals
 from airflow_provider_vocalsep.demo.run import Demo
 
 
@@ -57,7 +57,7 @@ def demo(home: Path, separation_type: str, stay: bool | None) -> None:
         console.print("Stopping ...")
 
     try:
-        with unwound_by_signals():
+        with exit_on_signals():
             done = Demo(home.resolve(), separation_type, console, stand_by if stay else lambda: None).run()
     except (ServiceError, AirflowApiError) as e:
         raise click.ClickException(f"{e}\nLogs are in {home / 'logs'}.") from e

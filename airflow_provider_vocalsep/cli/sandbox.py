@@ -116,7 +116,7 @@ def sandbox(port_file: Path | None, credits_: float, api_key: str | None, **sett
             raise click.ClickException(f"Cannot write to --state-dir {options.state_dir}: {e}") from e
         click.echo(f"The sandbox serves the {options.dialect} API at {url}")
         click.echo(f"API key: {options.api_key}")
-        click.echo(f"Songs: {url}/sandbox/catalogue   Totals: {url}/sandbox/books   Stop with Ctrl-C.")
+        click.echo(f"Songs: {url}/sandbox/catalogue   Books: {url}/sandbox/books   Stop with Ctrl-C.")
         sys.stdout.flush()
         if port_file is not None:
             port_file.write_text(str(listener.getsockname()[1]))

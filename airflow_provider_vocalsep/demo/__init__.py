@@ -1,3 +1,3 @@
-"""A whole local stack: sandbox, S3 server and Airflow, for the demo and for live tests."""
+"""What ``vocalsep demo`` and the compose file's demo service run: a sandbox, an S3 server and an Airflow."""
 
 from __future__ import annotations

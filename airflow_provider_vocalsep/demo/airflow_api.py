@@ -1,4 +1,4 @@
-"""What a demo or a test asks a running Airflow, through its public REST API."""
+"""A client of Airflow's public REST API."""
 
 from __future__ import annotations
 
@@ -10,33 +10,28 @@ from urllib.parse import quote
 import requests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
 
-#: States in which a DAG run stays.
+#: Final states of a DAG run.
 RUN_ENDED = frozenset({"success", "failed"})
-
-#: States in which a task instance stays until somebody acts.
-TASK_ENDED = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
 
 Json = dict[str, Any]
 
 
 class AirflowApiError(RuntimeError):
-    """Airflow refused a request or did not answer it, or something did not happen in time."""
+    """Airflow refused a request or did not answer it, or a DAG run or task did not end in time."""
 
 
 class AirflowAwayError(AirflowApiError, OSError):
-    """No answer came: who waits for Airflow may ask again."""
+    """Airflow did not answer: a later request may succeed."""
 
 
 class AirflowApi:
     """
-    Client of one Airflow.
+    A client of one Airflow.
 
-    :param url: Address of its API server.
-    :param username: Who asks.
-    :param password: Their password.
-    :param timeout: Seconds that one answer may take.
+    :param url: Address of the API server, without a slash at the end.
+    :param timeout: Seconds until a request without an answer fails.
     """
 
     def __init__(self, url: str, username: str, password: str, *, timeout: float = 30) -> None:
@@ -44,13 +39,13 @@ class AirflowApi:
         self._credentials = {"username": username, "password": password}
         self._timeout = timeout
         self._session = requests.Session()
-        # Proxies and .netrc of the caller have no business on loopback.
+        # Airflow is on loopback: ignore the caller's proxies and .netrc.
         self._session.trust_env = False
-        # A server that closes an idle connection may do so at the very moment at which it is used again.
+        # The server may close an idle connection just as the next request is sent on it.
         self._session.headers["Connection"] = "close"
 
     def log_in(self) -> None:
-        """Get a token; every request does so by itself when it has none."""
+        """Get a token. The first request does this by itself."""
         token = self._ask("POST", "auth/token", json=self._credentials)["access_token"]
         self._session.headers["Authorization"] = f"Bearer {token}"
 
@@ -58,17 +53,17 @@ class AirflowApi:
         """
         Send one request and return the JSON of its answer.
 
-        :param method: HTTP method.
         :param path: Path below ``/api/v2/``.
         :param arguments: As for ``requests.request``.
-        :raises AirflowApiError: with Airflow's words if it refuses; :class:`AirflowAwayError` if no answer comes.
+        :raises AirflowApiError: Airflow refuses the request; the message contains its answer.
+        :raises AirflowAwayError: Airflow does not answer.
         """
         if "Authorization" not in self._session.headers:
             self.log_in()
         return self._ask(method, f"api/v2/{path}", **arguments)
 
     def health(self) -> dict[str, str | None]:
-        """Return each component's health, ``healthy`` or not, by name."""
+        """Return the health of each component by name, for example ``healthy``."""
         parts = self._ask("GET", "api/v2/monitor/health")
         return {name: part.get("status") for name, part in parts.items()}
 
@@ -77,13 +72,13 @@ class AirflowApi:
             answer = self._session.request(method, f"{self.url}/{path}", timeout=self._timeout, **arguments)
         except requests.RequestException as e:
             raise AirflowAwayError(f"Airflow did not answer {method} {self.url}/{path}: {e}") from e
-        return _content(answer)
+        return _parse_answer(answer)
 
     def put_connections(self, connections: Mapping[str, Mapping[str, Any]]) -> None:
         """
-        Create connections, replacing those of the same name.
+        Create connections, and overwrite those with the same id.
 
-        :param connections: By id: ``conn_type`` and the other fields; ``extra`` may be a mapping.
+        :param connections: Fields of each connection by its id; ``extra`` may be a mapping.
         """
         entities = []
         for name, fields in connections.items():
@@ -101,40 +96,39 @@ class AirflowApi:
             raise AirflowApiError(f"Connections {', '.join(connections)} could not be set: {errors}")
 
     def import_errors(self) -> list[Json]:
-        """Return what went wrong with parsing DAG files."""
+        """Return the import errors of DAG files."""
         return cast("list[Json]", self.request("GET", "importErrors")["import_errors"])
 
     def has_dag(self, dag_id: str) -> bool:
-        """Tell whether a DAG was parsed by now."""
-        return any(
-            dag["dag_id"] == dag_id for dag in self.request("GET", "dags", params={"limit": 100})["dags"]
-        )
+        """Return whether Airflow has parsed a DAG."""
+        dags = self.request("GET", "dags", params={"limit": 100})["dags"]
+        return any(dag["dag_id"] == dag_id for dag in dags)
 
     def trigger(
         self, dag_id: str, conf: Mapping[str, Any] | None = None, *, run_id: str | None = None
     ) -> str:
         """
-        Start a DAG run.
+        Start a DAG run and return its id.
 
-        :param dag_id: The DAG.
-        :param conf: Its parameters.
-        :param run_id: What to call it; by default Airflow finds a name.
-        :return: The run's id.
-        :raises AirflowApiError: also if there is a run of that name.
+        :param conf: Parameters of the run.
+        :param run_id: Id of the run; by default Airflow generates one.
+        :raises AirflowApiError: also if the DAG has a run with this id.
         """
         body = {"logical_date": None, "conf": dict(conf or {}), **({"dag_run_id": run_id} if run_id else {})}
         return cast("str", self.request("POST", f"dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
     def dag_run(self, dag_id: str, run_id: str) -> Json:
         """Return a DAG run."""
-        return cast("Json", self.request("GET", _run(dag_id, run_id)))
+        return cast("Json", self.request("GET", dag_run_path(dag_id, run_id)))
 
     def task_instances(self, dag_id: str, run_id: str, task_id: str | None = None) -> list[Json]:
-        """Return the task instances of a run, those of one task if named; mapped ones in their order."""
+        """Return the task instances of a run, or of one of its tasks, ordered by task and map index."""
         found: list[Json] = []
         while True:
             page = self.request(
-                "GET", f"{_run(dag_id, run_id)}/taskInstances", params={"limit": 100, "offset": len(found)}
+                "GET",
+                f"{dag_run_path(dag_id, run_id)}/taskInstances",
+                params={"limit": 100, "offset": len(found)},
             )
             found += page["task_instances"]
             if not page["task_instances"] or len(found) >= page["total_entries"]:
@@ -142,49 +136,15 @@ class AirflowApi:
         wanted = [ti for ti in found if task_id in (None, ti["task_id"])]
         return sorted(wanted, key=lambda ti: (ti["task_id"], ti["map_index"]))
 
-    def clear(
-        self,
-        dag_id: str,
-        run_id: str,
-        task_ids: Collection[str] | None = None,
-        *,
-        only_failed: bool = False,
-    ) -> int:
-        """
-        Clear task instances of a run, all or those of some tasks, so that they run again.
-
-        :return: How many were cleared.
-        """
-        body: Json = {
-            "dry_run": False,
-            "dag_run_id": run_id,
-            "reset_dag_runs": True,
-            "only_failed": only_failed,
-        }
-        if task_ids is not None:
-            body["task_ids"] = list(task_ids)
-        cleared = self.request("POST", f"dags/{dag_id}/clearTaskInstances", json=body)
-        return len(cleared["task_instances"])
-
     def log(self, dag_id: str, run_id: str, task_id: str, *, try_number: int = 1, map_index: int = -1) -> str:
         """Return a task's log, one event a line."""
         content = self.request(
             "GET",
-            f"{_run(dag_id, run_id)}/taskInstances/{task_id}/logs/{try_number}",
+            f"{dag_run_path(dag_id, run_id)}/taskInstances/{task_id}/logs/{try_number}",
             params={"map_index": map_index},
             headers={"Accept": "application/json"},
         )["content"]
-        return "\n".join(_log_line(line) for line in content)
-
-    def xcom(
-        self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, key: str = "return_value"
-    ) -> Any:
-        """Return a value that a task returned."""
-        return self.request(
-            "GET",
-            f"{_run(dag_id, run_id)}/taskInstances/{task_id}/xcomEntries/{key}",
-            params={"map_index": map_index, "deserialize": "false"},
-        )["value"]
+        return "\n".join(map(_format_log_line, content))
 
     def wait_for_run(
         self,
@@ -196,11 +156,11 @@ class AirflowApi:
         every: float = 0.5,
     ) -> str:
         """
-        Wait until a DAG run has ended.
+        Wait until a DAG run has ended, and return its state: ``success`` or ``failed``.
 
-        :param watch: Called before each question, for a progress display.
-        :return: Its state, ``success`` or ``failed``.
-        :raises AirflowApiError: at the time-out, naming the state of each task.
+        :param watch: Called before each poll, for a progress display.
+        :param every: Seconds between polls.
+        :raises AirflowApiError: at the time-out; the message contains the state of each task instance.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -211,60 +171,30 @@ class AirflowApi:
             if time.monotonic() > deadline:
                 raise AirflowApiError(
                     f"DAG run {run_id} of {dag_id} is {state} after {timeout:.0f} s: "
-                    + ", ".join(map(_describe, self.task_instances(dag_id, run_id)))
-                )
-            time.sleep(every)
-
-    def wait_for_task(
-        self,
-        dag_id: str,
-        run_id: str,
-        task_id: str,
-        states: Collection[str],
-        *,
-        map_index: int = -1,
-        timeout: float = 120,
-        every: float = 0.1,
-    ) -> Json:
-        """
-        Wait until a task instance is in one of the given states.
-
-        :return: The task instance.
-        :raises AirflowApiError: at the time-out, or when it has ended in another state.
-        """
-        deadline = time.monotonic() + timeout
-        while True:
-            instances = self.task_instances(dag_id, run_id, task_id)
-            instance = next((ti for ti in instances if ti["map_index"] == map_index), None)
-            if instance is not None and instance["state"] in states:
-                return instance
-            ended = instance is not None and instance["state"] in TASK_ENDED
-            if ended or time.monotonic() > deadline:
-                now = _describe(instance) if instance else "not there"
-                raise AirflowApiError(
-                    f"Waited for {task_id} of {run_id} to be {' or '.join(states)}; it is {now}."
+                    + ", ".join(map(describe_task, self.task_instances(dag_id, run_id)))
                 )
             time.sleep(every)
 
 
-def _run(dag_id: str, run_id: str) -> str:
+def dag_run_path(dag_id: str, run_id: str) -> str:
+    """Return the path of a DAG run below ``/api/v2/``."""
     return f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
 
 
-def _content(answer: requests.Response) -> Any:
+def _parse_answer(answer: requests.Response) -> Any:
     if not answer.ok:
-        raise AirflowApiError(
-            f"Airflow answered {answer.status_code} to {answer.request.method} {answer.url}: {answer.text[:500]}"
-        )
+        request = f"{answer.request.method} {answer.url}"
+        raise AirflowApiError(f"Airflow answered {answer.status_code} to {request}: {answer.text[:500]}")
     return answer.json() if answer.content else None
 
 
-def _describe(instance: Json) -> str:
+def describe_task(instance: Json) -> str:
+    """Return a task instance's id, map index, state and try number as text."""
     index = f"[{instance['map_index']}]" if instance["map_index"] >= 0 else ""
     return f"{instance['task_id']}{index} {instance['state']} (try {instance['try_number']})"
 
 
-def _log_line(line: Any) -> str:
+def _format_log_line(line: Any) -> str:
     if isinstance(line, str):
         return line
     details = "".join(

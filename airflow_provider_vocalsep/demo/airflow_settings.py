@@ -1,4 +1,4 @@
-"""The ``airflow.cfg`` of a small, quick, private Airflow."""
+"""``airflow.cfg`` and database of an Airflow that one user runs on their own machine."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from airflow_provider_vocalsep.demo.ports import LOOPBACK
-from airflow_provider_vocalsep.demo.secret import kept_secret
+from airflow_provider_vocalsep.demo.secret import load_or_create_secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-#: Who may log in; the password is made on the first start.
+#: The only user; the password is generated on the first start.
 USER = "demo"
 
-#: Seconds that one process waits for another's SQLite transaction before it gives up.
-SQLITE_PATIENCE = 60
+#: Seconds that a process waits for another process's SQLite transaction before it fails.
+SQLITE_TIMEOUT = 60
 
 
 def write_settings(
@@ -33,19 +33,17 @@ def write_settings(
     options: Mapping[str, Mapping[str, str]],
 ) -> str:
     """
-    Write ``airflow.cfg`` and all it points to.
+    Write ``airflow.cfg`` and the secrets that it refers to, and return the password of :data:`USER`.
 
-    The file makes ``AIRFLOW_HOME=… airflow …`` work from any shell while the stack runs.
+    With this file, ``AIRFLOW_HOME=… airflow …`` works from any shell while the stack runs.
 
     :param home: ``AIRFLOW_HOME``.
-    :param dags_folders: Folders whose DAGs are loaded.
     :param port: Port of the API server.
-    :param parallelism: Task processes at once.
-    :param options: More settings, by section and name; they win.
-    :return: The password of :data:`USER`.
+    :param parallelism: Number of task processes that run at the same time.
+    :param options: Further settings by section and name; they override the defaults.
     """
     home.mkdir(parents=True, exist_ok=True)
-    password = kept_secret(home / "password", lambda: secrets.token_urlsafe(9))
+    password = load_or_create_secret(home / "password", lambda: secrets.token_urlsafe(9))
     (home / "passwords.json").write_text(json.dumps({USER: password}))
     (home / "passwords.json").chmod(0o600)
     config = RawConfigParser()
@@ -60,15 +58,15 @@ def write_settings(
 
 def prepare_database(home: Path) -> None:
     """
-    Make the SQLite file with a write-ahead log, in which readers do not wait for the one writer.
+    Create the SQLite file with a write-ahead log, so that readers do not wait for the writer.
 
     :param home: ``AIRFLOW_HOME``.
     """
-    with closing(sqlite3.connect(_database(home))) as database:
+    with closing(sqlite3.connect(_database_path(home))) as database:
         database.execute("PRAGMA journal_mode=WAL")
 
 
-def _database(home: Path) -> Path:
+def _database_path(home: Path) -> Path:
     return home / "airflow.db"
 
 
@@ -92,13 +90,13 @@ def _defaults(
             "parallelism": str(parallelism),
             "dags_are_paused_at_creation": "False",
             "execution_api_server_url": f"{url}/execution/",
-            "fernet_key": kept_secret(home / "fernet-key", _fernet_key),
+            "fernet_key": load_or_create_secret(home / "fernet-key", _generate_fernet_key),
             "simple_auth_manager_users": f"{USER}:admin",
             "simple_auth_manager_passwords_file": str(home / "passwords.json"),
             "test_connection": "Enabled",
         },
         "database": {
-            "sql_alchemy_conn": f"sqlite:///{_database(home)}?timeout={SQLITE_PATIENCE}",
+            "sql_alchemy_conn": f"sqlite:///{_database_path(home)}?timeout={SQLITE_TIMEOUT}",
             "load_default_connections": "False",
         },
         "api": {
@@ -106,14 +104,16 @@ def _defaults(
             "host": LOOPBACK,
             "port": str(port),
             "workers": "1",
-            "secret_key": kept_secret(home / "api-secret-key"),
+            "secret_key": load_or_create_secret(home / "api-secret-key"),
         },
-        "api_auth": {"jwt_secret": kept_secret(home / "jwt-secret", lambda: secrets.token_urlsafe(64))},
-        # The default of a second is for installations that idle; here somebody watches.
+        "api_auth": {
+            "jwt_secret": load_or_create_secret(home / "jwt-secret", lambda: secrets.token_urlsafe(64))
+        },
+        # Airflow's default of one second delays every step of a run that a user is watching.
         "scheduler": {"scheduler_idle_sleep_time": "0.3"},
-        # A task's supervisor may notice its end this much later (Airflow 3.3.2, supervisor.py,
-        # _monitor_subprocess). If a deferred task is resumed and queued within that time, the scheduler takes
-        # the late report for a lost task and retries it; with the default of 5 s a quick sandbox gets there.
+        # The supervisor reports the end of a task process up to this many seconds late (Airflow 3.3.2,
+        # supervisor.py, _monitor_subprocess). If a deferred task is resumed and queued before that, the scheduler
+        # considers the task lost and retries it. The sandbox resumes tasks within the default of 5 s.
         "workers": {"min_heartbeat_interval": "1"},
         "dag_processor": {
             "dag_bundle_config_list": json.dumps(bundles),
@@ -124,5 +124,5 @@ def _defaults(
     }
 
 
-def _fernet_key() -> str:
+def _generate_fernet_key() -> str:
     return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()

@@ -1,4 +1,4 @@
-"""A whole Airflow on this machine, each component in its own process, everything under one folder."""
+"""An Airflow on this machine: one process per component, all its data in one folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Airflow's own default for the API server and its UI.
 DEFAULT_PORT = 8080
 
-#: Each component's command. Logs are read from the files that all share, so nobody needs to serve them.
+#: Command of each component. All of them share the log files, so no component serves its logs.
 COMPONENTS: dict[str, tuple[str, ...]] = {
     "api-server": ("api-server",),
     "scheduler": ("scheduler", "--skip-serve-logs"),
@@ -42,11 +42,8 @@ class AirflowStack:
     A running Airflow.
 
     :param url: Address of its UI and API.
-    :param username: Who may log in.
-    :param password: Their password.
     :param home: ``AIRFLOW_HOME``.
-    :param services: Its processes by the names of :data:`COMPONENTS`; each can be killed and started again.
-    :param api: Client of its REST API, logged in.
+    :param services: Its processes by the names in :data:`COMPONENTS`; each can be killed and started again.
     """
 
     url: str
@@ -58,13 +55,13 @@ class AirflowStack:
 
     def wait_until_healthy(self, *, timeout: float = 120) -> None:
         """
-        Wait until every component says that it is healthy.
+        Wait until every component reports that it is healthy.
 
-        :raises ServiceError: if one ends, or the time is over.
+        :raises ServiceError: a component has ended, or the time-out is over.
         """
         wait_until(
-            lambda: _healthy(self.api),
-            what="all of Airflow to be healthy",
+            lambda: _is_healthy(self.api),
+            what="a healthy Airflow",
             timeout=timeout,
             services=list(self.services.values()),
             every=0.25,
@@ -74,7 +71,7 @@ class AirflowStack:
         """
         Wait until DAGs are parsed.
 
-        :raises ServiceError: at the time-out, or at once with the reason if a DAG file cannot be imported.
+        :raises ServiceError: a DAG file cannot be imported, or the time-out is over.
         """
 
         def parsed() -> bool:
@@ -106,16 +103,15 @@ def running_airflow(
     """
     Run scheduler, DAG processor, triggerer and API server on loopback until the block ends.
 
-    :param home: ``AIRFLOW_HOME``: settings, SQLite database and logs; the same folder brings the history back.
-    :param dags_folders: Folders whose DAGs are loaded.
-    :param connections: By id, in the shape of Airflow's REST API. They are kept in the database, so that they
-        show and can be changed in the UI.
-    :param port: Port of the UI to take if it is free.
-    :param parallelism: Task processes at once.
-    :param options: More of ``airflow.cfg``, by section and name.
-    :param env: Variables of all processes.
-    :param log_dir: Where each process's own log goes.
-    :raises ServiceError: if a component does not come up.
+    :param home: ``AIRFLOW_HOME``: settings, SQLite database and logs. The same folder keeps the history.
+    :param connections: Connections by id, as Airflow's REST API takes them. They are stored in the database, so that
+        users can see and change them in the UI.
+    :param port: Preferred port of the UI; another free one if it is taken.
+    :param parallelism: Number of task processes that run at the same time.
+    :param options: Further settings of ``airflow.cfg``, by section and name.
+    :param env: Environment variables of all processes.
+    :param log_dir: Folder of the processes' own logs.
+    :raises ServiceError: a component does not start.
     """
     home = home.resolve()
     log_dir = log_dir or home / "logs" / "services"
@@ -124,11 +120,11 @@ def running_airflow(
         home, dags_folders=dags_folders, port=port, parallelism=parallelism, options=options or {}
     )
     variables = {"AIRFLOW_HOME": str(home), **(env or {})}
-    _migrate(home, variables, log_dir / "db-migrate.log")
+    _migrate_database(home, variables, log_dir / "db-migrate.log")
     services = {
         name: Service(
             f"Airflow {name}",
-            _airflow(*command),
+            _airflow_command(*command),
             grace=3,
             log_path=log_dir / f"airflow-{name}.log",
             env=variables,
@@ -138,12 +134,12 @@ def running_airflow(
     url = f"http://{LOOPBACK}:{port}"
     stack = AirflowStack(url, USER, password, home, services, AirflowApi(url, USER, password))
     try:
-        # What an earlier time left queued runs as soon as there is a scheduler: not before its connections are there.
+        # The scheduler starts last: tasks still queued from an earlier run need the connections.
         others = [service for name, service in services.items() if name != "scheduler"]
         for service in others:
             service.start()
         wait_until(
-            lambda: _healthy(stack.api, "metadatabase"),
+            lambda: _is_healthy(stack.api, "metadatabase"),
             what="Airflow's API server",
             timeout=120,
             services=others,
@@ -157,12 +153,12 @@ def running_airflow(
         stop_services(list(services.values()))
 
 
-def _airflow(*arguments: str) -> list[str]:
+def _airflow_command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "airflow", *arguments]
 
 
-def _migrate(home: Path, variables: Mapping[str, str], log_path: Path) -> None:
-    """Bring the database to this Airflow's schema; five seconds that only a new version needs."""
+def _migrate_database(home: Path, variables: Mapping[str, str], log_path: Path) -> None:
+    """Bring the database to this Airflow's schema. Takes five seconds, so only a new Airflow version does it."""
     current = f"airflow {version('apache-airflow-core')}"
     stamp = home / "database-version"
     if stamp.exists() and stamp.read_text() == current:
@@ -171,7 +167,7 @@ def _migrate(home: Path, variables: Mapping[str, str], log_path: Path) -> None:
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("ab") as log:
         code = subprocess.run(  # noqa: S603
-            _airflow("db", "migrate"),
+            _airflow_command("db", "migrate"),
             env={**clean_environment(), **variables},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -185,11 +181,11 @@ def _migrate(home: Path, variables: Mapping[str, str], log_path: Path) -> None:
     stamp.write_text(current)
 
 
-def _healthy(api: AirflowApi, *parts: str) -> bool:
-    """Tell whether parts of Airflow are healthy, all of them if none is named."""
+def _is_healthy(api: AirflowApi, *components: str) -> bool:
+    """Return whether the given components of Airflow are healthy, by default all."""
     try:
         health = api.health()
     except AirflowApiError:
         return False
-    every = ("metadatabase", "scheduler", "triggerer", "dag_processor")
-    return all(health.get(name) == "healthy" for name in parts or every)
+    all_components = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+    return all(health.get(name) == "healthy" for name in components or all_components)

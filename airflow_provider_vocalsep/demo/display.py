@@ -1,4 +1,4 @@
-"""What a person sees of a demo: a live table at a terminal, plain lines elsewhere."""
+"""Progress of the demo: a live table in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-#: What an Airflow state means for a track: before the vendor had it, and after.
-WORDS: dict[str | None, tuple[str, str]] = {
-    None: ("waiting for its turn", "waiting to be landed"),
-    "scheduled": ("waiting for its turn", "waiting to be landed"),
-    "queued": ("waiting for its turn", "waiting to be landed"),
-    "running": ("being prepared", "being landed"),
-    "deferred": ("being separated", "being separated"),
-    "up_for_retry": ("to be tried again", "to be tried again"),
+#: Labels of each Airflow task state: before the track was deferred for the first time, and after.
+LABELS: dict[str | None, tuple[str, str]] = {
+    None: ("waiting to start", "waiting to land"),
+    "scheduled": ("waiting to start", "waiting to land"),
+    "queued": ("waiting to start", "waiting to land"),
+    "running": ("submitting", "landing"),
+    "deferred": ("separating", "separating"),
+    "up_for_retry": ("waiting for a retry", "waiting for a retry"),
     "success": ("landed", "landed"),
     "failed": ("failed", "failed"),
-    "upstream_failed": ("not reached", "not reached"),
+    "upstream_failed": ("not started", "not started"),
 }
 
 STYLES = {
-    "being prepared": "yellow",
-    "being separated": "cyan",
-    "being landed": "yellow",
+    "submitting": "yellow",
+    "separating": "cyan",
+    "landing": "yellow",
     "landed": "green",
     "failed": "bold red",
 }
@@ -38,27 +38,26 @@ STYLES = {
 
 class Display:
     """
-    Shows where each track stands.
+    Shows the state of each track.
 
-    :param console: Where to.
-    :param started: When the demo started, ``time.monotonic()``.
+    :param started: ``time.monotonic()`` at the start of the demo.
     """
 
     def __init__(self, console: Console, started: float) -> None:
         self._console = console
         self._started = started
         self._shown: dict[str, str] = {}
-        self._separated: set[str] = set()
+        self._deferred_before: set[str] = set()
         self._live: Live | None = None
 
     def say(self, text: str) -> None:
-        """Print one line with the seconds since the start."""
+        """Print one line, after the seconds since the start."""
         self._console.print(f"[dim]{self._seconds():6.1f} s[/dim]  {text}", highlight=False)
 
     @contextmanager
     def tracks(self, titles: Sequence[str]) -> Iterator[None]:
-        """Keep a table of tracks on the screen while the block runs; at a terminal only."""
-        self._shown = dict.fromkeys(titles, WORDS[None][0])
+        """Keep a table of tracks on the screen while the block runs, if the console is a terminal."""
+        self._shown = dict.fromkeys(titles, LABELS[None][0])
         if not self._console.is_terminal:
             yield
             return
@@ -68,42 +67,41 @@ class Display:
 
     def update(self, states: Mapping[str, str | None]) -> None:
         """
-        Take note of new states.
+        Show new states.
 
-        :param states: Airflow's state of each track's task, by title.
+        :param states: Airflow's state of each track's task instance, by title.
         """
         for title, state in states.items():
             if state == "deferred":
-                self._separated.add(title)
-            word = WORDS.get(state, (str(state),) * 2)[title in self._separated]
-            if self._shown.get(title) != word:
-                self._shown[title] = word
+                self._deferred_before.add(title)
+            label = LABELS.get(state, (str(state),) * 2)[title in self._deferred_before]
+            if self._shown.get(title) != label:
+                self._shown[title] = label
                 if self._live is None:
-                    self.say(f"{title}: {word}")
+                    self.say(f"{title}: {label}")
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
 
     def _table(self) -> Table:
-        landed = sum(word == "landed" for word in self._shown.values())
+        landed = sum(label == "landed" for label in self._shown.values())
         table = Table(
             title=f"{landed} of {len(self._shown)} tracks landed, {self._seconds():.0f} s",
             title_justify="left",
         )
         table.add_column("Track")
         table.add_column("State", min_width=24)
-        for title, word in self._shown.items():
-            style = STYLES.get(word, "dim")
-            table.add_row(title, f"[{style}]{word}[/{style}]")
+        for title, label in self._shown.items():
+            style = STYLES.get(label, "dim")
+            table.add_row(title, f"[{style}]{label}[/{style}]")
         return table
 
 
-def stems_table(items: Sequence[Mapping[str, Any]], destination: str) -> Table:
+def build_stems_table(items: Sequence[Mapping[str, Any]], destination: str) -> Table:
     """
-    Lay out what landed.
+    Build a table of the landed stems.
 
-    :param items: The report's items.
-    :param destination: Below which address they all are.
+    :param items: ``items`` of the demo's report.
     """
     table = Table(title=f"In {destination}", title_justify="left")
     table.add_column("Object", overflow="fold")

@@ -1,4 +1,4 @@
-"""Child processes that are ready when they say so and gone when we are."""
+"""Servers as child processes: started, waited for, and stopped with everything that they started."""
 
 from __future__ import annotations
 
@@ -24,23 +24,22 @@ if TYPE_CHECKING:
 #: Lines of a log that an error message quotes.
 TAIL_LINES = 20
 
-#: Variables of the caller that would bend a demo or test service: Airflow settings, AWS accounts.
+#: Prefixes of the caller's variables that services must not inherit: Airflow settings, AWS credentials.
 FOREIGN_PREFIXES = ("AIRFLOW_", "AWS_")
 
 
 class ServiceError(RuntimeError):
-    """A service ended, did not get ready in time, or could not be started."""
+    """A service ended, was not ready in time, or could not be started."""
 
 
 class Service:
     """
-    A server in a child process, with a log file; also a context manager that stops it.
+    A server in a child process; as a context manager, it is stopped at the end of the block.
 
-    :param name: What messages call it.
-    :param command: Program and arguments.
-    :param log_path: File that its output is appended to.
-    :param env: Variables on top of the cleaned environment, see :func:`clean_environment`.
-    :param grace: Seconds between asking it to stop and killing it.
+    :param name: Its name in messages.
+    :param log_path: File to which its output is appended.
+    :param env: Variables that it gets in addition to :func:`clean_environment`.
+    :param grace: Seconds between SIGTERM and SIGKILL.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class Service:
         grace: float = 5.0,
     ) -> None:
         self.name = name
-        self.command = [*_dies_with_parent(), *command]
+        self.command = [*_parent_death_prefix(), *command]
         self.log_path = log_path
         self.env = {**clean_environment(), **(env or {})}
         self.grace = grace
@@ -71,19 +70,19 @@ class Service:
     def process(self) -> subprocess.Popen[bytes]:
         """The process of a started service."""
         if self._process is None:
-            raise ServiceError(f"{self.name} was not started.")
+            raise ServiceError(f"{self.name} has not been started.")
         return self._process
 
     @property
     def running(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> Self:
         """
-        Start the process; does not wait until it is ready.
+        Start the process, without waiting until it is ready.
 
-        :raises ServiceError: if the program cannot be started.
+        :raises ServiceError: the program cannot be started.
         """
         if self.running:
             return self
@@ -103,24 +102,15 @@ class Service:
         return self
 
     def stop(self) -> None:
-        """Ask the process and everything it started to end, and kill what is left after the grace time."""
+        """Terminate the process and its children, and kill those that still run after the grace time."""
         stop_services([self])
 
     def kill(self) -> None:
-        """Kill the process and everything it started, as a lost machine would."""
+        """Kill the process and its children, as if the machine were lost."""
         stop_services([self], signal.SIGKILL)
 
-    def restart(self) -> Self:
-        """Stop the process if it runs, and start it again."""
-        self.stop()
-        return self.start()
-
     def log_tail(self, lines: int = TAIL_LINES) -> str:
-        """
-        Return the end of the log.
-
-        :param lines: How many lines.
-        """
+        """Return the last lines of the log."""
         if not self.log_path.exists():
             return ""
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
@@ -131,28 +121,31 @@ class Service:
             self._process = None
 
 
-def stop_services(services: Sequence[Service], how: signal.Signals = signal.SIGTERM) -> None:
+def stop_services(services: Sequence[Service], number: signal.Signals = signal.SIGTERM) -> None:
     """
-    End several services and everything they started, at the same time.
+    Stop several services and their children at the same time; services that do not run are skipped.
 
-    :param services: Which; those that do not run are left alone.
-    :param how: How they are asked; what is left after the longest of their grace times is killed.
+    :param number: Signal that they get. Processes that still run after the longest grace time are killed.
     """
     started = [service for service in services if service._process is not None]
     grace = max((service.grace for service in started), default=0.0)
-    # Listed before the signal: Airflow gives each task a process group of its own, and orphans lose their
-    # tie to us.
-    family = [member for service in started for member in _family(service.process.pid)]
-    _signal(family, how)
-    _, left = psutil.wait_procs(family, timeout=grace)
-    _signal(left, signal.SIGKILL)
+    # List the children before the signal: each Airflow task has its own process group, and once its parent has
+    # ended it is no longer our descendant.
+    processes = [process for service in started for process in _with_children(service.process.pid)]
+    _send_signal(processes, number)
+    _, left = psutil.wait_procs(processes, timeout=grace)
+    _send_signal(left, signal.SIGKILL)
     psutil.wait_procs(left, timeout=grace)
     for service in started:
         service._reap()
 
 
 def clean_environment() -> dict[str, str]:
-    """Return this process's environment without what would bend a service: loopback unproxied, logs written at once."""
+    """
+    Return this process's environment for a service.
+
+    Without the caller's Airflow and AWS settings, without a proxy for loopback, and with unbuffered output.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN_PREFIXES)}
     own = {"NO_PROXY": f"{LOOPBACK},localhost", "no_proxy": f"{LOOPBACK},localhost", "PYTHONUNBUFFERED": "1"}
     return {**kept, **own}
@@ -167,14 +160,14 @@ def wait_until(
     every: float = 0.1,
 ) -> None:
     """
-    Wait for a condition while the services it needs are alive.
+    Wait for a condition while the services that it depends on run.
 
-    :param ready: Asked again and again; an ``OSError`` (connection refused, say) counts as no.
-    :param what: What is waited for, for the message.
+    :param ready: The condition; an ``OSError`` (such as a refused connection) counts as false.
+    :param what: Name of the condition, for the error message.
     :param timeout: Seconds.
-    :param services: Those without which it can never come true.
-    :param every: Seconds between two questions.
-    :raises ServiceError: at the time-out or when a service has ended, with the end of its log.
+    :param services: Services without which the condition cannot become true.
+    :param every: Seconds between two checks.
+    :raises ServiceError: at the time-out, or when a service has ended; the message contains the end of the logs.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -189,18 +182,18 @@ def wait_until(
                 )
         if time.monotonic() > deadline:
             logs = "\n".join(f"-- {s.name}, {s.log_path}:\n{s.log_tail()}" for s in services)
-            raise ServiceError(f"Waited {timeout:.0f} s for {what} in vain.\n{logs}".rstrip())
+            raise ServiceError(f"Timed out after {timeout:.0f} s waiting for {what}.\n{logs}".rstrip())
         time.sleep(every)
 
 
 @contextmanager
-def unwound_by_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into an exception, so that context managers stop what they started."""
+def exit_on_signals() -> Iterator[None]:
+    """Raise ``SystemExit`` on SIGTERM and SIGHUP, so that context managers stop the services."""
 
-    def leave(number: int, _frame: FrameType | None) -> None:
+    def exit_process(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, exit_process) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
@@ -208,13 +201,13 @@ def unwound_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _dies_with_parent() -> tuple[str, ...]:
-    """Return the command prefix that ends a child when we are killed and cannot do it; Linux only."""
+def _parent_death_prefix() -> tuple[str, ...]:
+    """Return the command prefix with which Linux terminates a child when this process is killed."""
     setpriv = shutil.which("setpriv")
     return (setpriv, "--pdeathsig", "TERM", "--") if setpriv else ()
 
 
-def _family(pid: int) -> list[psutil.Process]:
+def _with_children(pid: int) -> list[psutil.Process]:
     try:
         parent = psutil.Process(pid)
         return [parent, *parent.children(recursive=True)]
@@ -222,7 +215,7 @@ def _family(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _signal(processes: Sequence[psutil.Process], how: signal.Signals) -> None:
+def _send_signal(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
-            process.send_signal(how)
+            process.send_signal(number)

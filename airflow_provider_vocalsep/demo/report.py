@@ -1,4 +1,4 @@
-"""What a demo run achieved, read from where it counts: the bucket and the vendor's books."""
+"""The demo's report: what landed according to the bucket, and what it cost according to the vendor's books."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from airflow_provider_vocalsep.landing.manifest import Manifest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mypy_boto3_s3 import S3Client
+    from airflow_provider_vocalsep.storage.location import Location
+    from airflow_provider_vocalsep.storage.store import ObjectStore
 
 #: Columns of the catalogue file.
 COLUMNS = ("key", "title", "task_id", "audio_id", "duration")
@@ -21,10 +22,10 @@ COLUMNS = ("key", "title", "task_id", "audio_id", "duration")
 @dataclass(frozen=True)
 class Totals:
     """
-    The vendor's accounts at one moment.
+    Totals of the vendor's books.
 
-    :param submits: Separations that were accepted.
-    :param credits: Credits that were charged.
+    :param submits: Number of accepted submits.
+    :param credits: Credits charged.
     """
 
     submits: int
@@ -32,7 +33,7 @@ class Totals:
 
     @classmethod
     def read(cls, books: dict[str, Any]) -> Totals:
-        """Read the answer of ``GET /sandbox/books``."""
+        """Read totals from the answer of ``GET /sandbox/books``."""
         return cls(submits=books["submits"], credits=books["credits_charged"])
 
     def __sub__(self, before: Totals) -> Totals:
@@ -41,10 +42,9 @@ class Totals:
 
 def catalogue_file(songs: Iterable[dict[str, Any]]) -> bytes:
     """
-    Write a catalogue of the sandbox's songs.
+    Return a catalogue of the sandbox's songs as CSV with :data:`COLUMNS`.
 
-    :param songs: The answer of ``GET /sandbox/catalogue``.
-    :return: A CSV file with :data:`COLUMNS`.
+    :param songs: Answer of ``GET /sandbox/catalogue``.
     """
     text = io.StringIO()
     rows = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
@@ -53,23 +53,12 @@ def catalogue_file(songs: Iterable[dict[str, Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-def landed_manifests(client: S3Client, bucket: str, prefix: str, separation_type: str) -> list[Manifest]:
-    """
-    Read the manifests of all that landed.
-
-    :param client: Client of the object storage.
-    :param bucket: The bucket.
-    :param prefix: Where stems land in it.
-    :param separation_type: Manifests of other separations are left out.
-    """
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
-    keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+def read_manifests(store: ObjectStore, destination: Location, separation_type: str) -> list[Manifest]:
+    """Read the manifests of one separation type below a destination."""
+    listed = store.list_objects(destination.bucket, destination.listing_prefix)
+    keys = [item.key for item in listed if destination.is_manifest(item.key)]
     manifests = [
-        Manifest.from_json(
-            client.get_object(Bucket=bucket, Key=key)["Body"].read(), where=f"s3://{bucket}/{key}"
-        )
-        for key in keys
-        if key.endswith("/manifest.json")
+        Manifest.from_json(store.get(destination.bucket, key), where=destination.uri_of(key)) for key in keys
     ]
     return [manifest for manifest in manifests if manifest.separation_type.value == separation_type]
 
@@ -84,18 +73,17 @@ def build_report(
     bucket: str,
 ) -> dict[str, Any]:
     """
-    Put the report together.
+    Build the report.
 
     :param state: State of the DAG run.
-    :param tracks: Keys of the catalogue's tracks; items are in their order.
-    :param manifests: What landed.
-    :param books: What the vendor booked for this run.
-    :param seconds: From the start of the command until the run had ended.
-    :param bucket: Name of the bucket.
+    :param tracks: Keys of the catalogue's tracks; the report's items are in this order.
+    :param manifests: Manifests of the landed tracks.
+    :param books: Totals of this run only.
+    :param seconds: From the start of the command to the end of the run.
     """
-    place = {key: number for number, key in enumerate(tracks)}
-    wanted = [manifest for manifest in manifests if manifest.track["key"] in place]
-    wanted.sort(key=lambda manifest: place[manifest.track["key"] or ""])
+    position = {key: number for number, key in enumerate(tracks)}
+    wanted = [manifest for manifest in manifests if manifest.track["key"] in position]
+    wanted.sort(key=lambda manifest: position[manifest.track["key"] or ""])
     items = [
         {
             "track": manifest.track["key"],

@@ -1,4 +1,4 @@
-"""The main job end to end, on this machine, with nothing pretended but the vendor's address."""
+"""One run of ``vocalsep demo``: starts the servers, runs the DAG, reports, and stops the servers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from airflow_provider_vocalsep.demo.display import Display
 from airflow_provider_vocalsep.demo.processes import ServiceError
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection, sandbox_service
 from airflow_provider_vocalsep.demo.seaweed import running_seaweed
-from airflow_provider_vocalsep.demo.secret import kept_secret
-from airflow_provider_vocalsep.demo.songs_run import BUCKET, DAG_ID, SongsRun, all_landed, tell
+from airflow_provider_vocalsep.demo.secret import load_or_create_secret
+from airflow_provider_vocalsep.demo.songs_run import BUCKET, DAG_ID, SongsRun, all_landed, show_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,9 +31,7 @@ class Demo:
     One run of the demo.
 
     :param home: Folder of all its data.
-    :param separation_type: What each track is separated into.
-    :param console: Where it shows what it does.
-    :param stay: Called when all is done and everything still runs.
+    :param stay: Called after the report, while the servers still run.
     """
 
     home: Path
@@ -43,16 +41,15 @@ class Demo:
 
     def run(self) -> bool:
         """
-        Start everything, run the DAG over the sandbox's catalogue, report, and stop everything.
+        Run the DAG over the sandbox's catalogue, and return whether every track landed.
 
-        :return: Whether every track landed.
-        :raises ServiceError: if a server does not come up.
+        :raises ServiceError: a server does not start.
         """
         started = time.monotonic()
         display = Display(self.console, started)
         self.home.mkdir(parents=True, exist_ok=True)
         logs = self.home / "logs"
-        with _only_one(self.home), ExitStack() as running:
+        with _lock_home(self.home), ExitStack() as running:
             seaweed = running.enter_context(
                 running_seaweed(self.home / "s3", [BUCKET], log_path=logs / "seaweed.log")
             )
@@ -73,23 +70,22 @@ class Demo:
             vendor = sandbox_connection(
                 sandbox,
                 callback_base_url=airflow.url,
-                callback_secret=kept_secret(self.home / "sandbox" / "callback-secret"),
+                callback_secret=load_or_create_secret(self.home / "sandbox" / "callback-secret"),
             )
             airflow.api.put_connections({"vocalsep_default": vendor})
             airflow.wait_for_dags([DAG_ID])
             display.say(f"Airflow at {airflow.url}")
-            songs = SongsRun(airflow.api, sandbox, seaweed.client(), self.console, display)
+            songs = SongsRun(airflow.api, sandbox, seaweed.store(), self.console, display)
             report = songs.separate(self.separation_type, started)
             (self.home / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-            self._tell(report, airflow)
+            self._show(report, airflow)
             self.stay()
         return all_landed(report)
 
-    def _tell(self, report: dict[str, Any], airflow: AirflowStack) -> None:
-        tell(self.console, report)
-        show = self.console.print
-        show(f"Report: {self.home / 'report.json'}", highlight=False, soft_wrap=True)
-        show(
+    def _show(self, report: dict[str, Any], airflow: AirflowStack) -> None:
+        show_report(self.console, report)
+        self.console.print(f"Report: {self.home / 'report.json'}", highlight=False, soft_wrap=True)
+        self.console.print(
             f"Airflow: {airflow.url}/dags/{DAG_ID}  (user [bold]{airflow.username}[/], "
             f"password [bold]{airflow.password}[/])",
             highlight=False,
@@ -99,9 +95,9 @@ class Demo:
 
 def dags_folder() -> Path:
     """
-    Find the DAG files: of the checkout that we are in, else those that were installed with the package.
+    Return the folder of the DAG files: the checkout's, or else the installed package's.
 
-    :raises ServiceError: if there are none.
+    :raises ServiceError: neither folder has the demo's DAG.
     """
     package = Path(airflow_provider_vocalsep.__path__[0])
     candidates = (package.parent / "dags", package / "example_dags")
@@ -114,13 +110,13 @@ def dags_folder() -> Path:
 
 
 @contextmanager
-def _only_one(home: Path) -> Iterator[None]:
-    """Hold the folder: two demos in one would stop each other's servers."""
+def _lock_home(home: Path) -> Iterator[None]:
+    """Lock the folder while the block runs: two demos in one folder would stop each other's servers."""
     with (home / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ServiceError(
-                f"Another demo runs in {home}: stop it with Ctrl-C where it runs, or give --home."
+                f"Another demo runs in {home}: stop it with Ctrl-C in its terminal, or pass another --home."
             ) from None
         yield

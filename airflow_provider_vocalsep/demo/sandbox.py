@@ -1,4 +1,4 @@
-"""The local vendor as a service of the stack."""
+"""The sandbox as a service of the demo."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_vocalsep.demo.ports import LOOPBACK, free_port
 from airflow_provider_vocalsep.demo.processes import Service, wait_until
-from airflow_provider_vocalsep.demo.secret import kept_secret
+from airflow_provider_vocalsep.demo.secret import load_or_create_secret
 from airflow_provider_vocalsep.sandbox.server import RunningSandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-#: What ``vocalsep sandbox`` listens on unless told otherwise.
+#: Default port of ``vocalsep sandbox``.
 DEFAULT_PORT = 9000
 
 
@@ -31,16 +31,16 @@ def sandbox_service(
     """
     Run the sandbox on loopback until the block ends.
 
-    :param directory: Where it keeps its books, its key and what it separated; the same directory brings them back.
-    :param port: Port to take if it is free.
-    :param cache_dir: Folder of separated songs to use instead of one in the directory.
-    :param options: More options of ``vocalsep sandbox``.
-    :param log_path: Its log file; ``sandbox.log`` in the directory by default.
-    :raises ServiceError: if it does not get ready.
+    :param directory: Folder of its books, its API key and its stems. The same folder keeps them for the next run.
+    :param port: Preferred port; another free one if it is taken.
+    :param cache_dir: Folder of separated songs; by default inside the directory.
+    :param options: Further options of ``vocalsep sandbox``.
+    :param log_path: Log file; by default ``sandbox.log`` in the directory.
+    :raises ServiceError: the sandbox does not start.
     """
     directory = directory.resolve()
     port = free_port(port)
-    api_key = kept_secret(directory / "api-key")
+    api_key = load_or_create_secret(directory / "api-key")
     service = Service(
         "Sandbox (vendor)",
         [
@@ -63,11 +63,10 @@ def sandbox_connection(
     sandbox: RunningSandbox, *, callback_base_url: str | None = None, callback_secret: str | None = None
 ) -> dict[str, Any]:
     """
-    Return the Airflow connection of a sandbox, in the shape of Airflow's REST API.
+    Return the Airflow connection of a sandbox, as Airflow's REST API takes it.
 
-    :param sandbox: The sandbox.
-    :param callback_base_url: Address of the API server that it calls back; ``None`` for polling alone.
-    :param callback_secret: What signs callback addresses.
+    :param callback_base_url: Address of the API server for callbacks; ``None`` for polling only.
+    :param callback_secret: Secret that signs callback addresses.
     """
     callbacks = {"callback_base_url": callback_base_url, "callback_secret": callback_secret}
     return {

@@ -1,4 +1,4 @@
-"""A real S3 server on this machine: SeaweedFS, one process, ready in about a second."""
+"""An S3 server on this machine: SeaweedFS in one process, ready in about a second."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_vocalsep.demo.ports import LOOPBACK, free_port, free_ports
 from airflow_provider_vocalsep.demo.processes import Service, ServiceError, wait_until
-from airflow_provider_vocalsep.demo.secret import kept_secret
+from airflow_provider_vocalsep.demo.secret import load_or_create_secret
+from airflow_provider_vocalsep.storage.clients import client_with_keys
+from airflow_provider_vocalsep.storage.errors import StorageError
+from airflow_provider_vocalsep.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from mypy_boto3_s3 import S3Client
-
-#: SeaweedFS's own default for S3.
+#: SeaweedFS's default port for S3.
 DEFAULT_PORT = 8333
 
-#: Every port it opens; one that is not named it takes unasked, the gRPC ones 10000 above their twins.
+#: Options of all ports that SeaweedFS opens. Without an option it takes its default, and for gRPC that plus 10000.
 PORT_OPTIONS = (
     "s3.port",
     "s3.port.grpc",
@@ -36,13 +37,13 @@ PORT_OPTIONS = (
     "admin.port.grpc",
 )
 
-#: Where it leaves a socket for each port, whatever ``TMPDIR`` says.
+#: Folder in which SeaweedFS creates a socket for each port; it ignores ``TMPDIR``.
 SOCKETS = Path("/tmp")  # noqa: S108
 
-#: Object that proves that the server takes writes: it answers before its buckets do.
+#: Key of the object that is written to find out whether the buckets accept writes; the server answers before they do.
 PROBE_KEY = ".vocalsep-probe"
 
-#: Any name will do; clients insist on one.
+#: Clients require a region; SeaweedFS ignores it.
 REGION = "us-east-1"
 
 
@@ -51,11 +52,9 @@ class SeaweedServer:
     """
     A running S3 server.
 
-    :param endpoint_url: Its address, ``http://127.0.0.1:…``.
-    :param access_key: Access key id of its only user.
-    :param secret_key: Secret access key of its only user.
-    :param buckets: The buckets that were there from the start.
-    :param service: The process.
+    :param access_key: Access key id of the only user.
+    :param secret_key: Secret access key of the only user.
+    :param buckets: Buckets that exist from the start.
     """
 
     endpoint_url: str
@@ -64,17 +63,17 @@ class SeaweedServer:
     buckets: tuple[str, ...]
     service: Service
 
-    def client(self, **config: Any) -> S3Client:
+    def store(self, **config: Any) -> ObjectStore:
         """
-        Return an S3 client of this server.
+        Return the object store of this server.
 
-        :param config: Options of :class:`botocore.config.Config`.
+        :param config: As for :func:`~airflow_provider_vocalsep.storage.clients.client_with_keys`.
         """
-        return s3_client(self.endpoint_url, self.access_key, self.secret_key, **config)
+        return ObjectStore(client_with_keys(self.endpoint_url, self.access_key, self.secret_key, **config))
 
     @property
     def connection(self) -> dict[str, Any]:
-        """The Airflow connection of this server, in the shape of Airflow's REST API."""
+        """The Airflow connection of this server, as Airflow's REST API takes it."""
         return {
             "conn_type": "aws",
             "login": self.access_key,
@@ -98,16 +97,16 @@ def running_seaweed(
     """
     Run SeaweedFS on loopback until the block ends.
 
-    :param directory: Where it keeps its data and its key; the same directory brings the same objects back.
-    :param buckets: Buckets that exist once it is ready.
-    :param port: Port to take if it is free.
-    :param log_path: Its log file; ``seaweed.log`` in the directory by default.
-    :raises ServiceError: if it is not installed or does not get ready.
+    :param directory: Folder of its data and its secret key. The same folder keeps the objects for the next run.
+    :param buckets: Buckets that exist from the start.
+    :param port: Preferred port; another free one if it is taken.
+    :param log_path: Log file; by default ``seaweed.log`` in the directory.
+    :raises ServiceError: SeaweedFS is not installed or does not start.
     """
     directory = directory.resolve()
     (directory / "data").mkdir(parents=True, exist_ok=True)
-    access_key = "vocalsep"  # shorter ones make Airflow warn that it cannot mask them
-    secret_key = kept_secret(directory / "secret-key")
+    access_key = "vocalsep"  # Airflow warns that it cannot mask shorter ones.
+    secret_key = load_or_create_secret(directory / "secret-key")
     ports = dict(zip(PORT_OPTIONS, [free_port(port), *free_ports(len(PORT_OPTIONS) - 1)], strict=True))
     service = Service(
         "SeaweedFS (S3 server)",
@@ -119,42 +118,16 @@ def running_seaweed(
     try:
         with service:
             server = SeaweedServer(endpoint_url, access_key, secret_key, tuple(buckets), service)
-            _wait_until_it_takes_writes(server)
+            _wait_until_writable(server)
             yield server
     finally:
         remove_sockets(ports.values())
 
 
-def s3_client(endpoint_url: str, access_key: str, secret_key: str, **config: Any) -> S3Client:
-    """
-    Return an S3 client of a server of one's own.
-
-    :param endpoint_url: Its address.
-    :param access_key: Access key id.
-    :param secret_key: Secret access key.
-    :param config: Options of :class:`botocore.config.Config`.
-    """
-    import boto3
-    from botocore.config import Config
-
-    return boto3.client(
-        "s3",
-        endpoint_url=endpoint_url,
-        aws_access_key_id=access_key,
-        aws_secret_access_key=secret_key,
-        region_name=REGION,
-        config=Config(s3={"addressing_style": "path"}, **config),
-    )
-
-
 def remove_sockets(ports: Iterable[int]) -> None:
-    """
-    Remove what a SeaweedFS that has ended leaves outside its folder.
-
-    :param ports: Its ports.
-    """
-    for used in ports:
-        for socket in SOCKETS.glob(f"seaweedfs-*-{used}.sock"):
+    """Remove the sockets that SeaweedFS leaves outside its folder when it ends."""
+    for port in ports:
+        for socket in SOCKETS.glob(f"seaweedfs-*-{port}.sock"):
             socket.unlink(missing_ok=True)
 
 
@@ -177,7 +150,7 @@ def _command(directory: Path, buckets: Sequence[str], ports: Mapping[str, int]) 
 
 
 def _weed() -> str:
-    """Find the server's program: beside this interpreter first, as pip puts it there."""
+    """Return the path of the server's program; pip installs it beside the interpreter."""
     program = shutil.which(
         "weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     )
@@ -186,18 +159,16 @@ def _weed() -> str:
     return program
 
 
-def _wait_until_it_takes_writes(server: SeaweedServer) -> None:
-    from botocore.exceptions import BotoCoreError, ClientError
+def _wait_until_writable(server: SeaweedServer) -> None:
+    store = server.store(retries={"max_attempts": 0}, connect_timeout=1, read_timeout=5)
 
-    client = server.client(retries={"max_attempts": 0}, connect_timeout=1, read_timeout=5)
-
-    def ready() -> bool:
+    def writable() -> bool:
         try:
             for bucket in server.buckets:
-                client.put_object(Bucket=bucket, Key=PROBE_KEY, Body=b"")
-                client.delete_object(Bucket=bucket, Key=PROBE_KEY)
-        except (BotoCoreError, ClientError):
+                store.put(bucket, PROBE_KEY, b"", content_type="text/plain")
+                list(store.delete(bucket, [PROBE_KEY]))
+        except StorageError:
             return False
         return True
 
-    wait_until(ready, what="the S3 server's first successful write", timeout=60, services=[server.service])
+    wait_until(writable, what="a first write to the S3 server", timeout=60, services=[server.service])

@@ -1,4 +1,4 @@
-"""Secrets of a demo: made once, kept beside its data, never in the code."""
+"""Secrets of the demo: generated once and stored in its folder."""
 
 from __future__ import annotations
 
@@ -11,15 +11,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def kept_secret(path: Path, make: Callable[[], str] = secrets.token_urlsafe) -> str:
-    """
-    Return the secret in a file that only its owner can read, and make it the first time.
-
-    :param path: The file.
-    :param make: Makes a new secret.
-    """
+def load_or_create_secret(path: Path, generate: Callable[[], str] = secrets.token_urlsafe) -> str:
+    """Return the secret in a file that only its owner can read; generate it if the file does not exist."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(make())
+            file.write(generate())
     return path.read_text()

@@ -1,4 +1,4 @@
-"""The sandbox's songs through a stack that runs, wherever it does."""
+"""One DAG run over the sandbox's songs, in a stack that runs already."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_vocalsep.demo.display import stems_table
-from airflow_provider_vocalsep.demo.report import Totals, build_report, catalogue_file, landed_manifests
+from airflow_provider_vocalsep.demo.display import build_stems_table
+from airflow_provider_vocalsep.demo.report import Totals, build_report, catalogue_file, read_manifests
+from airflow_provider_vocalsep.storage.location import Location
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
     from rich.console import Console
 
     from airflow_provider_vocalsep.demo.airflow_api import AirflowApi
     from airflow_provider_vocalsep.demo.display import Display
     from airflow_provider_vocalsep.sandbox.server import RunningSandbox
+    from airflow_provider_vocalsep.storage.store import ObjectStore
 
 DAG_ID = "separate_catalogue"
 BUCKET = "stems"
 CATALOGUE_KEY = "catalogue.csv"
-PREFIX = "catalogue"
-DESTINATION = f"s3://{BUCKET}/{PREFIX}"
+DESTINATION = Location(BUCKET, "catalogue")
 
-#: Seconds between two status reads, for callbacks that do not come. The sandbox takes seconds where a vendor takes minutes.
+#: Seconds between status reads of a track whose callback is missing. Far below a real vendor's minutes, because the
+#: sandbox finishes within seconds.
 POLL_INTERVAL = 10
 
 #: Seconds that the DAG run may take.
@@ -35,35 +36,30 @@ class SongsRun:
     """
     One run of the DAG over the sandbox's catalogue.
 
-    :param airflow: Airflow's REST API.
-    :param sandbox: The sandbox.
-    :param client: Client of the object storage.
-    :param console: Where failures are shown.
-    :param display: Where each track's state is shown.
+    :param console: Shows the logs of failed tasks.
+    :param display: Shows the state of each track.
     """
 
     airflow: AirflowApi
     sandbox: RunningSandbox
-    client: S3Client
+    store: ObjectStore
     console: Console
     display: Display
 
     def separate(self, separation_type: str, started: float) -> dict[str, Any]:
         """
-        Upload the catalogue, run the DAG, and report what landed.
+        Upload the catalogue, run the DAG, and return the report.
 
-        :param separation_type: What each track is separated into.
-        :param started: When all began, ``time.monotonic()``.
-        :return: The report, see :func:`~airflow_provider_vocalsep.demo.report.build_report`.
+        :param started: ``time.monotonic()`` at the start of the command.
         """
         songs = self.sandbox.catalogue()
-        self.client.put_object(Bucket=BUCKET, Key=CATALOGUE_KEY, Body=catalogue_file(songs))
+        self.store.put(BUCKET, CATALOGUE_KEY, catalogue_file(songs), content_type="text/csv")
         before = Totals.read(self.sandbox.books())
         run_id = self.airflow.trigger(
             DAG_ID,
             {
                 "catalogue": f"s3://{BUCKET}/{CATALOGUE_KEY}",
-                "destination": DESTINATION,
+                "destination": DESTINATION.uri,
                 "separation_type": separation_type,
                 "poll_interval": POLL_INTERVAL,
             },
@@ -85,7 +81,7 @@ class SongsRun:
         return build_report(
             state=state,
             tracks=[song["key"] for song in songs],
-            manifests=landed_manifests(self.client, BUCKET, PREFIX, separation_type),
+            manifests=read_manifests(self.store, DESTINATION, separation_type),
             books=Totals.read(self.sandbox.books()) - before,
             seconds=time.monotonic() - started,
             bucket=BUCKET,
@@ -102,28 +98,19 @@ class SongsRun:
                     map_index=instance["map_index"],
                 )
                 name = instance["rendered_map_index"] or instance["task_id"]
-                self.console.rule(f"{name} failed, the end of its log", style="red")
+                self.console.rule(f"End of the log of {name}, which failed", style="red")
                 self.console.print("\n".join(log.splitlines()[-15:]), markup=False, highlight=False)
 
 
 def all_landed(report: dict[str, Any]) -> bool:
-    """
-    Tell whether every track of a report landed.
-
-    :param report: The report.
-    """
+    """Return whether every track of a report landed."""
     return bool(report["dag_run_state"] == "success" and report["landed"] == report["tracks"])
 
 
-def tell(console: Console, report: dict[str, Any]) -> None:
-    """
-    Show what landed and what it cost.
-
-    :param console: Where to.
-    :param report: The report.
-    """
+def show_report(console: Console, report: dict[str, Any]) -> None:
+    """Show the landed stems and what they cost."""
     done = all_landed(report)
-    console.print(stems_table(report["items"], DESTINATION))
+    console.print(build_stems_table(report["items"], DESTINATION.uri))
     console.print(
         f"{'[bold green]Done' if done else '[bold red]Not done'}[/]: {report['landed']} of {report['tracks']} "
         f"tracks landed as {report['stems']} stems after {report['seconds']} s, "
@@ -131,4 +118,4 @@ def tell(console: Console, report: dict[str, Any]) -> None:
         highlight=False,
     )
     if done and not report["submits"]:
-        console.print("Everything had landed before: nothing was submitted and nothing was paid again.")
+        console.print("All tracks had landed before: nothing was submitted and nothing was paid again.")

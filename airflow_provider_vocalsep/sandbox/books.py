@@ -44,7 +44,7 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-class Totals:
+class Books:
     """
     The accounts. Safe to use from several threads.
 

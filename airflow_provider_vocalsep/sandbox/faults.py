@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-StemLocation = Literal["submit", "read", "task", "callback", "download"]
+FaultPlace = Literal["submit", "read", "task", "callback", "download"]
 
 KINDS: dict[str, tuple[str, ...]] = {
     "submit": ("accept_then_drop", "html", "truncated", "slow", "code", "http_429"),
@@ -47,7 +47,7 @@ class Fault(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: str = Field(default_factory=lambda: uuid.uuid4().hex[:8])
-    place: StemLocation
+    place: FaultPlace
     kind: str
     times: int | None = None
     skip: int = 0
@@ -102,7 +102,7 @@ class Faults:
 
     def strike(
         self,
-        place: StemLocation,
+        place: FaultPlace,
         track: dict[str, Any],
         *,
         stem: str | None = None,

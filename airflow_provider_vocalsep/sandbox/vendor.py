@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.sandbox import contract
-from airflow_provider_vocalsep.sandbox.books import Totals, now_ms
+from airflow_provider_vocalsep.sandbox.books import Books, now_ms
 from airflow_provider_vocalsep.sandbox.engine.separate import Separator
 from airflow_provider_vocalsep.sandbox.faults import Faults
 from airflow_provider_vocalsep.sandbox.options import PRICES, SandboxOptions
@@ -36,7 +36,7 @@ class Vendor:
         self.options = options
         self.voice = contract.VOICES[options.dialect]
         self.rate = options.rate
-        self.books = Totals(options.state_dir, options.credits)
+        self.books = Books(options.state_dir, options.credits)
         self.faults = Faults(options.faults)
         self.separator = Separator(options.cache_dir, options.engine, tiny=options.tiny_stems)
         self.worker = Worker(options, self.books, self.faults, self.separator, self.voice)

@@ -21,7 +21,7 @@ from airflow_provider_vocalsep.sandbox.songs import songs
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from airflow_provider_vocalsep.sandbox.books import Totals
+    from airflow_provider_vocalsep.sandbox.books import Books
     from airflow_provider_vocalsep.sandbox.contract import Voice
     from airflow_provider_vocalsep.sandbox.engine.separate import Separator
     from airflow_provider_vocalsep.sandbox.faults import Faults
@@ -53,7 +53,7 @@ class Worker:
     """
 
     def __init__(
-        self, options: SandboxOptions, books: Totals, faults: Faults, separator: Separator, voice: Voice
+        self, options: SandboxOptions, books: Books, faults: Faults, separator: Separator, voice: Voice
     ) -> None:
         self.options = options
         self.books = books

@@ -1,3 +1,3 @@
-"""The stack of `docker-compose.yaml` without Docker, and what breaks it and checks it. Never shipped."""
+"""Runs the stack of ``docker-compose.yaml`` without Docker, breaks it, and checks the results. Not in the wheel."""
 
 from __future__ import annotations

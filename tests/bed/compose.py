@@ -1,4 +1,4 @@
-"""Reading ``docker-compose.yaml``: as much of it as ours uses, merged and interpolated as Docker does."""
+"""Reads the parts of the Compose format that ``docker-compose.yaml`` uses, merged and interpolated as by Docker."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-_VARIABLE = re.compile(r"\$(?:\$|\{(?P<name>\w+)(?::(?P<how>[?-])(?P<rest>[^}]*))?\})")
+_VARIABLE = re.compile(r"\$(?:\$|\{(?P<name>\w+)(?::(?P<operator>[?-])(?P<argument>[^}]*))?\})")
 
 
 class ComposeError(ValueError):
-    """A compose file cannot be used as it is."""
+    """A compose file has an error or uses an unsupported part of the format."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,12 @@ class ComposeService:
     """
     One service of a compose file.
 
-    :param name: Its name, under which others reach it.
-    :param image: The image it runs.
-    :param command: Program and arguments, the entry point's first.
-    :param environment: Its variables.
-    :param healthcheck: Program and arguments of its health check, if it has one.
-    :param volumes: What it sees at which path: a path of the project, relative, or the name of a volume.
-    :param ports: Ports it listens on.
-    :param depends_on: Condition by service.
-    :param replicas: How many of it run.
-    :param aliases: Other names under which it is reached.
+    :param command: Program and arguments, starting with those of the entry point.
+    :param healthcheck: Program and arguments of the health check.
+    :param volumes: By path in the container: the name of a volume, or a relative path of the project.
+    :param ports: Ports on which it listens.
+    :param depends_on: Condition by service name.
+    :param aliases: Further host names of the service.
     """
 
     name: str
@@ -51,23 +47,23 @@ class ComposeService:
 
 def load_compose(paths: Sequence[Path], variables: Mapping[str, str]) -> dict[str, ComposeService]:
     """
-    Read a compose file and those that override it.
+    Read a compose file and its overrides, and return the services by name.
 
     :param paths: The files, the base first.
-    :param variables: What stands in ``.env``.
-    :return: The services by name.
-    :raises ComposeError: a variable is missing, or something is used that this reader does not know.
+    :param variables: Contents of ``.env``.
+    :raises ComposeError: a variable is missing, or a file uses an unsupported part of the format.
     """
-    whole: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
     for path in paths:
-        whole = _merge(whole, yaml.safe_load(path.read_text()))
+        merged = _merge(merged, yaml.safe_load(path.read_text()))
     return {
-        name: _service(name, _interpolate(service, variables)) for name, service in whole["services"].items()
+        name: _parse_service(name, _interpolate(fields, variables))
+        for name, fields in merged["services"].items()
     }
 
 
 def _merge(base: Any, over: Any, key: str = "") -> Any:
-    """Merge as ``docker compose -f base -f over`` does: mappings by key, volumes one after the other."""
+    """Merge as ``docker compose -f base -f over`` does: mappings by key, volumes appended, all else replaced."""
     if isinstance(base, dict) and isinstance(over, dict):
         return {**base, **{k: _merge(base[k], v, k) if k in base else v for k, v in over.items()}}
     if key == "volumes" and isinstance(base, list):
@@ -83,41 +79,41 @@ def _interpolate(value: Any, variables: Mapping[str, str]) -> Any:
     if not isinstance(value, str):
         return value
 
-    def replaced(match: re.Match[str]) -> str:
-        name, how, rest = match["name"], match["how"], match["rest"]
+    def substitute(match: re.Match[str]) -> str:
+        name, operator, argument = match["name"], match["operator"], match["argument"]
         if name is None:
             return "$"
         if variables.get(name):
             return variables[name]
-        if how == "-":
-            return str(rest)
-        raise ComposeError(f"{name} is not set: {rest or 'it has no default'}")
+        if operator == "-":
+            return str(argument)
+        raise ComposeError(f"{name} is not set: {argument or 'it has no default'}")
 
-    return _VARIABLE.sub(replaced, value)
+    return _VARIABLE.sub(substitute, value)
 
 
-def _service(name: str, fields: dict[str, Any]) -> ComposeService:
+def _parse_service(name: str, fields: dict[str, Any]) -> ComposeService:
     networks = fields.get("networks") or {}
-    entrypoint, command = _words(fields.get("entrypoint")), _words(fields.get("command"))
+    entrypoint, command = _split_command(fields.get("entrypoint")), _split_command(fields.get("command"))
     return ComposeService(
         name=name,
         image=fields["image"],
         command=(*entrypoint, *command),
         environment={key: str(value) for key, value in fields.get("environment", {}).items()},
-        healthcheck=_healthcheck(name, fields.get("healthcheck")),
-        volumes=dict(_volume(name, text) for text in fields.get("volumes", ())),
-        ports=tuple(dict.fromkeys(_ports(fields))),
-        depends_on={other: how["condition"] for other, how in (fields.get("depends_on") or {}).items()},
+        healthcheck=_parse_healthcheck(name, fields.get("healthcheck")),
+        volumes=dict(_parse_volume(name, text) for text in fields.get("volumes", ())),
+        ports=tuple(dict.fromkeys(_list_ports(fields))),
+        depends_on={other: when["condition"] for other, when in (fields.get("depends_on") or {}).items()},
         replicas=int(fields.get("deploy", {}).get("replicas", 1)),
         aliases=tuple(alias for network in networks.values() for alias in network.get("aliases", ())),
     )
 
 
-def _words(value: Any) -> list[str]:
+def _split_command(value: Any) -> list[str]:
     return shlex.split(value) if isinstance(value, str) else [str(word) for word in value or ()]
 
 
-def _healthcheck(name: str, fields: dict[str, Any] | None) -> tuple[str, ...] | None:
+def _parse_healthcheck(name: str, fields: dict[str, Any] | None) -> tuple[str, ...] | None:
     if fields is None:
         return None
     kind, *rest = fields["test"]
@@ -125,10 +121,10 @@ def _healthcheck(name: str, fields: dict[str, Any] | None) -> tuple[str, ...] | 
         return tuple(map(str, rest))
     if kind == "CMD-SHELL":
         return ("/bin/sh", "-c", *rest)
-    raise ComposeError(f"{name}: the health check is to be CMD or CMD-SHELL, not {kind}.")
+    raise ComposeError(f"{name}: the health check must be CMD or CMD-SHELL, not {kind}.")
 
 
-def _volume(name: str, text: str) -> tuple[str, str]:
+def _parse_volume(name: str, text: str) -> tuple[str, str]:
     source, _, rest = text.partition(":")
     target = rest.partition(":")[0]
     if not target.startswith("/"):
@@ -136,6 +132,6 @@ def _volume(name: str, text: str) -> tuple[str, str]:
     return target, source
 
 
-def _ports(fields: dict[str, Any]) -> list[int]:
+def _list_ports(fields: dict[str, Any]) -> list[int]:
     published = [str(port).rpartition(":")[2] for port in fields.get("ports", ())]
     return [int(port) for port in (*fields.get("expose", ()), *published)]

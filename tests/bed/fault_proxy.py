@@ -1,4 +1,4 @@
-"""A TCP proxy between two services that loses, slows and breaks connections when told to."""
+"""A TCP proxy between two services that loses, delays and breaks connections on demand."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-#: Bytes that are passed on at once.
+#: Most bytes that are forwarded at once.
 CHUNK = 65_536
 
-#: Closes with a reset instead of a farewell (``struct linger``: on, for no time).
+#: Value of ``SO_LINGER`` with which a close sends a reset (``struct linger``: on, 0 seconds).
 RESET = struct.pack("ii", 1, 0)
 
-#: The start of a request, as HTTP clients send it: in one piece.
+#: First line of a request; HTTP clients send it in one piece.
 REQUEST = re.compile(rb"([A-Z]+) \S+ HTTP/1\.[01]\r\n")
 
-#: What a server says before it has the whole of a request: no answer to it.
-GO_ON = b"HTTP/1.1 100 "
+#: Start of the interim answer to ``Expect: 100-continue``, which is not the answer to the request.
+CONTINUE = b"HTTP/1.1 100 "
 
-#: Which of the two streams of a connection.
+#: One of the two streams of a connection.
 Direction = Literal["to_server", "to_client"]
 
 
@@ -53,7 +53,7 @@ class _Connection:
             writer.transport.abort()
 
     def allowance(self, direction: Direction, length: int) -> int:
-        """Return how many bytes may pass before the connection is to break."""
+        """Return how many of the next bytes may pass before the connection breaks."""
         if self.break_after is None or direction != self.direction:
             return length
         return min(length, self.break_after - self.passed[direction])
@@ -61,36 +61,36 @@ class _Connection:
 
 class FaultProxy:
     """
-    Listens on loopback and passes connections on, in turn to each of its targets that answers.
+    Listens on loopback and forwards connections to its targets in turn, skipping targets that do not answer.
 
-    It serves from a thread of its own, so that tests and soaks can switch faults at any time; each switch holds when
-    the call returns, and :meth:`heal` ends them all.
+    It serves from its own thread, so that tests can inject faults at any time. A fault is active when the call
+    returns; :meth:`heal` ends all faults.
 
-    :param name: What messages call it.
-    :param targets: Ports of loopback behind it.
-    :param port: Where to listen; 0 for any free port.
+    :param name: Its name in messages.
+    :param targets: Ports of loopback to which it forwards.
+    :param port: Port on which it listens; 0 for any free one.
     """
 
     def __init__(self, name: str, targets: Sequence[int], port: int = 0) -> None:
         self.name = name
         self.targets = list(targets)
-        #: Connections since the start.
+        #: Number of connections since the start.
         self.accepted = 0
         self._delay = 0.0
         self._breaks: list[tuple[int, Direction]] = []
         self._answers: list[tuple[bytes, str | None]] = []
-        self._answered_before_one_is_lost: int | None = None
+        self._answers_before_loss: int | None = None
         self._turns = count()
         self._connections: set[_Connection] = set()
-        self._pumps: set[asyncio.Task[None]] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._server: asyncio.Server | None = None
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy {name}", daemon=True)
         self._thread.start()
-        #: Where it listens.
-        self.port: int = self._do(self._listen(port))
+        #: Port on which it listens.
+        self.port: int = self._run(self._listen(port))
 
     def __enter__(self) -> Self:
         return self
@@ -101,32 +101,32 @@ class FaultProxy:
         self.close()
 
     def cut(self) -> None:
-        """Pass nothing on, old connections and new, as a network does whose cable is out."""
-        self._do(self._set_flowing(False))
+        """Forward nothing on old and new connections, like an unplugged cable."""
+        self._run(self._set_flowing(False))
 
     def refuse(self) -> None:
-        """Reset every connection and refuse new ones, as a host does whose server has died."""
-        self._do(self._refuse())
+        """Reset every connection and refuse new ones, like a host whose server has died."""
+        self._run(self._refuse())
 
     def delay(self, seconds: float) -> None:
         """
-        Hold back all that passes, in both directions.
+        Delay the data of both directions.
 
-        :param seconds: For how long each piece of up to 64 kB.
+        :param seconds: Delay of each piece of up to 64 KiB.
         """
         self._delay = seconds
 
     def reset_all(self) -> None:
-        """Reset the connections that there are; new ones are served."""
-        self._do(self._abort_all())
+        """Reset all current connections; new ones are served."""
+        self._run(self._abort_all())
 
     def reset_next(self, *, after: int = 0, direction: Direction = "to_client", times: int = 1) -> None:
         """
         Reset the next connections in mid-stream.
 
-        :param after: Bytes that each may pass on before.
-        :param direction: Which stream's bytes count: ``to_client`` breaks answers and downloads, ``to_server`` uploads.
-        :param times: How many connections.
+        :param after: Bytes that each connection forwards before the reset.
+        :param direction: Stream whose bytes count: ``to_client`` breaks answers, ``to_server`` breaks uploads.
+        :param times: Number of connections.
         """
         self._breaks += [(after, direction)] * times
 
@@ -134,13 +134,12 @@ class FaultProxy:
         self, status: str, body: str = "", *, method: str | None = None, times: int = 1, headers: str = ""
     ) -> None:
         """
-        Answer the next HTTP requests in the server's place, and close their connections.
+        Answer the next HTTP requests instead of the server, and close their connections.
 
-        :param status: Status line, ``503 Slow Down``.
-        :param body: Body.
-        :param method: Only requests of this method.
-        :param times: How many requests.
-        :param headers: More header lines, each with its end of line.
+        :param status: Status code and reason, such as ``503 Slow Down``.
+        :param method: Answer only requests with this method.
+        :param times: Number of requests.
+        :param headers: Further header lines, each with ``\\r\\n``.
         """
         answer = (
             f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n{headers}\r\n{body}"
@@ -149,30 +148,30 @@ class FaultProxy:
 
     def lose_answer(self, after: int = 0) -> None:
         """
-        Pass an HTTP request on, and reset its connection in place of the answer.
+        Forward an HTTP request, and reset its connection instead of returning the answer.
 
-        :param after: How many requests are answered before.
+        :param after: Number of requests that are answered before.
         """
-        self._answered_before_one_is_lost = after
+        self._answers_before_loss = after
 
     def heal(self) -> None:
-        """End all faults. What a cut held back goes on; connections that were reset stay so."""
+        """End all faults. Data that :meth:`cut` held back is forwarded; reset connections stay closed."""
         self._delay = 0.0
         self._breaks.clear()
         self._answers.clear()
-        self._answered_before_one_is_lost = None
-        self._do(self._heal())
+        self._answers_before_loss = None
+        self._run(self._heal())
 
     def close(self) -> None:
-        """Stop listening and drop every connection."""
+        """Stop listening and reset every connection."""
         if self._loop.is_closed():
             return
-        self._do(self._refuse())
+        self._run(self._refuse())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     async def _listen(self, port: int) -> int:
@@ -191,10 +190,10 @@ class FaultProxy:
             self._server.close()
             self._server = None
         await self._abort_all()
-        pumps = list(self._pumps)
-        for pump in pumps:
-            pump.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
+        serving = list(self._serving)
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
     async def _heal(self) -> None:
         self._flowing.set()
@@ -205,22 +204,21 @@ class FaultProxy:
         self.accepted += 1
         task = asyncio.current_task()
         assert task is not None
-        self._pumps.add(task)
+        self._serving.add(task)
         try:
-            # A cut network does not even get the connection through; the client thinks otherwise only
-            # because it speaks to us.
+            # While the network is cut, the server must not see the connection either.
             await self._flowing.wait()
-            await self._pass_on(reader, writer)
-        except (OSError, asyncio.CancelledError):  # the latter is ours: asyncio's server would print it
+            await self._forward(reader, writer)
+        except (OSError, asyncio.CancelledError):  # asyncio's server would print our own cancellation
             writer.transport.abort()
         finally:
-            self._pumps.discard(task)
+            self._serving.discard(task)
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream = await self._connect()
         if upstream is None:
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            raise ConnectionRefusedError(f"{self.name}: nobody is there")
+            raise ConnectionRefusedError(f"{self.name}: no target answers")
         connection = _Connection(writer, upstream[1])
         if self._breaks:
             connection.break_after, connection.direction = self._breaks.pop(0)
@@ -230,8 +228,8 @@ class FaultProxy:
                 self._pump(reader, upstream[1], "to_server", connection),
                 self._pump(upstream[0], writer, "to_client", connection),
             )
-            for ended in (writer, upstream[1]):
-                ended.close()  # once all that was written is sent
+            for each in (writer, upstream[1]):
+                each.close()  # asyncio sends what is still buffered first
         except (OSError, asyncio.CancelledError):
             upstream[1].transport.abort()
             raise
@@ -257,49 +255,49 @@ class FaultProxy:
             await self._flowing.wait()
             if self._delay:
                 await asyncio.sleep(self._delay)
-            if direction == "to_server" and (answer := self._answer_to(data)):
-                await _read_request(data, reader)
+            if direction == "to_server" and (answer := self._take_answer(data)):
+                await _drain_request(data, reader)
                 connection.client.write(answer)
                 connection.server.close()
                 return
             if direction == "to_server" and REQUEST.match(data):
-                connection.answer_is_lost = self._is_to_be_lost()
-            if direction == "to_client" and connection.answer_is_lost and not data.startswith(GO_ON):
+                connection.answer_is_lost = self._loses_next_answer()
+            if direction == "to_client" and connection.answer_is_lost and not data.startswith(CONTINUE):
                 connection.abort()
-                raise ConnectionResetError(f"{self.name}: an answer lost on purpose")
+                raise ConnectionResetError(f"{self.name}: answer lost on demand")
             allowed = connection.allowance(direction, len(data))
             writer.write(data[:allowed])
             await writer.drain()
             connection.passed[direction] += allowed
             if allowed < len(data):
                 connection.abort()
-                raise ConnectionResetError(f"{self.name}: broken on purpose")
+                raise ConnectionResetError(f"{self.name}: connection broken on demand")
         if writer.can_write_eof():
             writer.write_eof()
 
-    def _is_to_be_lost(self) -> bool:
-        left = self._answered_before_one_is_lost
-        self._answered_before_one_is_lost = left - 1 if left else None
+    def _loses_next_answer(self) -> bool:
+        left = self._answers_before_loss
+        self._answers_before_loss = left - 1 if left else None
         return left == 0
 
-    def _answer_to(self, data: bytes) -> bytes | None:
+    def _take_answer(self, data: bytes) -> bytes | None:
         request = REQUEST.match(data) if self._answers else None
         if request is None:
             return None
-        for place, (answer, method) in enumerate(self._answers):
+        for index, (answer, method) in enumerate(self._answers):
             if method in (None, request[1].decode()):
-                del self._answers[place]
+                del self._answers[index]
                 return answer
         return None
 
 
-async def _read_request(data: bytes, reader: asyncio.StreamReader) -> None:
-    """Take in the rest of a request: a client that is still sending would see a reset instead of the answer."""
+async def _drain_request(data: bytes, reader: asyncio.StreamReader) -> None:
+    """Read the rest of a request: a client that is still sending would get a reset instead of the answer."""
     while b"\r\n\r\n" not in data and (more := await reader.read(CHUNK)):
         data += more
     head, _, body = data.partition(b"\r\n\r\n")
     length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
-    # A client that asked whether to send its body sends none after another answer.
+    # After ``Expect: 100-continue``, the client does not send its body if the answer is another one.
     left = int(length[1]) - len(body) if length and b"100-continue" not in head.lower() else 0
     while left > 0 and (more := await reader.read(CHUNK)):
         left -= len(more)

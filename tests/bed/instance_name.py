@@ -1,4 +1,4 @@
-"""Airflow's ``[core] hostname_callable`` where several "hosts" share one machine."""
+"""Airflow's ``[core] hostname_callable`` for several instances on one machine."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def hostname() -> str:
-    """Return the name of the instance that this process belongs to, as a container would have it for hostname."""
+    """Return the name of this process's instance, which in a container would be its host name."""
     return os.environ["HOSTNAME"]

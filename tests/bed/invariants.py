@@ -1,4 +1,4 @@
-"""What a catalogue came to, by the vendor's books, the ledger and every byte in the bucket."""
+"""Checks that no track of a catalogue was paid twice, lost or corrupted: by books, ledger and every stem's bytes."""
 
 from __future__ import annotations
 
@@ -18,27 +18,26 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
-#: Objects that are read at once.
+#: Number of objects that are read in parallel.
 PARALLEL = 8
 
-#: States of the ledger in which a separation is under way.
-UNDER_WAY = (EntryState.CLAIMED, EntryState.SUBMITTED, EntryState.SEPARATED)
+#: Ledger states of a separation in progress.
+IN_PROGRESS = (EntryState.CLAIMED, EntryState.SUBMITTED, EntryState.SEPARATED)
 
 
 @dataclass(frozen=True)
-class Audit:
+class InvariantReport:
     """
-    What became of the planned tracks; each is landed, failed, claimed or lost.
+    Counts over the planned tracks of a catalogue. Each track is landed, failed, claimed or lost.
 
-    :param planned: Tracks that were to be separated.
-    :param landed: Those with a manifest.
-    :param failed: Those that the ledger says failed.
-    :param claimed: Those that the ledger says are under way.
+    :param landed: Tracks with a manifest.
+    :param failed: Tracks without a manifest whose ledger state is ``failed``.
+    :param claimed: Tracks without a manifest whose separation is in progress according to the ledger.
     :param charges: Separations that the vendor charged.
-    :param double_charges: Charges beyond the first of a track, but for those that followed a vendor task that failed.
-    :param lost: Tracks of which neither ledger nor bucket knows.
-    :param corrupted: Stems in a manifest that are not the bytes that it says.
-    :param history_gaps: What is missing in the ledger's histories, in words.
+    :param double_charges: Charges of a track beyond the first, except after a vendor task that failed.
+    :param lost: Tracks without a manifest and without a usable ledger entry.
+    :param corrupted: Stems whose bytes differ from their digest in the manifest.
+    :param history_gaps: Messages about what is missing in the ledger's histories.
     """
 
     planned: int
@@ -52,24 +51,22 @@ class Audit:
     history_gaps: tuple[str, ...]
 
     @property
-    def sound(self) -> bool:
-        """Whether nothing was paid twice, lost, corrupted or left out of a history."""
+    def holds(self) -> bool:
+        """Whether no track was paid twice, lost or corrupted, and every history is complete."""
         return not (self.double_charges or self.lost or self.corrupted or self.history_gaps)
 
 
-def audit(
+def check_invariants(
     client: S3Client, bucket: str, prefix: str, planned: Collection[str], books: Mapping[str, Any]
-) -> Audit:
+) -> InvariantReport:
     """
-    Look at everything below a destination.
+    Check everything below a destination.
 
-    It may be asked in the middle of a run, too; ``lost`` then counts what waits for its turn.
+    During a run, ``lost`` also counts the tracks that have not started.
 
-    :param client: Client of the object storage.
-    :param bucket: The bucket.
-    :param prefix: The destination in it; the ledger is below it, as it is by default.
-    :param planned: The tracks' sources, ``task_id/audio_id``.
-    :param books: The vendor's books, ``GET /sandbox/books``.
+    :param prefix: Prefix of the destination; the ledger is below it, as by default.
+    :param planned: Sources of the tracks, ``task_id/audio_id``.
+    :param books: Answer of ``GET /sandbox/books``.
     """
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
     keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
@@ -90,93 +87,86 @@ def audit(
         found = [key for key in keys if key.endswith("/manifest.json")]
         manifests = {
             source_of(manifest): manifest
-            for manifest in map(_manifest, pool.map(read, found), found)
+            for manifest in map(_parse_manifest, pool.map(read, found), found)
             if source_of(manifest) in planned
         }
         stems = [stem for manifest in manifests.values() for stem in manifest.stems]
-        corrupted = sum(pool.map(lambda stem: not _is_true(client, stem.uri, stem.sha256), stems))
-    tasks = _by_source(books["tasks"], planned)
+        corrupted = sum(pool.map(lambda stem: not _is_intact(client, stem.uri, stem.sha256), stems))
+    tasks = _group_by_source(books["tasks"], planned)
     states = {source: entry.state for source, entry in entries.items() if source not in manifests}
     failed = sum(state is EntryState.FAILED for state in states.values())
-    claimed = sum(state in UNDER_WAY for state in states.values())
-    return Audit(
+    claimed = sum(state in IN_PROGRESS for state in states.values())
+    return InvariantReport(
         planned=len(planned),
         landed=len(manifests),
         failed=failed,
         claimed=claimed,
         charges=sum(map(len, tasks.values())),
-        double_charges=sum(max(0, _not_failed(rows) - 1) for rows in tasks.values()),
+        double_charges=sum(max(0, _count_not_failed(rows) - 1) for rows in tasks.values()),
         lost=len(planned) - len(manifests) - failed - claimed,
         corrupted=corrupted,
         history_gaps=tuple(
             gap
             for source in planned
-            for gap in history_gaps(source, entries.get(source), tasks.get(source, ()), manifests.get(source))
+            for gap in find_history_gaps(
+                source, entries.get(source), tasks.get(source, ()), manifests.get(source)
+            )
         ),
     )
 
 
 def source_of(manifest: Manifest) -> str:
-    """
-    Name the source of a generated track as the ledger and the books do.
-
-    :param manifest: Its manifest.
-    """
+    """Return the source of a generated track, as the ledger and the books write it."""
     return f"{manifest.track['task_id']}/{manifest.track['audio_id']}"
 
 
-def history_gaps(
+def find_history_gaps(
     source: str, entry: LedgerEntry | None, tasks: Sequence[Mapping[str, Any]], manifest: Manifest | None
 ) -> list[str]:
     """
-    Say what a track's history leaves out.
+    Return a message for each event that is missing in a track's history.
 
-    :param source: The track's source.
-    :param entry: Its ledger entry, ``None`` for none.
-    :param tasks: The vendor's rows of it.
-    :param manifest: Its manifest, ``None`` for none.
+    :param tasks: Rows of the track in the vendor's books.
     """
     if entry is None:
-        return [f"{source}: charged or landed, and not in the ledger"] if tasks or manifest else []
+        return [f"{source}: charged or landed, but not in the ledger"] if tasks or manifest else []
     gaps = []
-    # A callback is written down when its task next runs, with the time at which it came.
+    # The ledger records a callback when its task next runs, with the time at which it was delivered.
     times = [event.at for event in entry.history if event.event != "called_back"]
     if times != sorted(times):
-        gaps.append(f"{source}: its history is not in order")
-    told = {(event.event, event.attempt_id) for event in entry.history}
+        gaps.append(f"{source}: the history is not in order")
+    events = {(event.event, event.attempt_id) for event in entry.history}
     known = {attempt.vendor_task_id for attempt in entry.attempts}
     for attempt in entry.attempts:
-        if ("claimed", attempt.attempt_id) not in told:
-            gaps.append(f"{source}: attempt {attempt.attempt_id} was never claimed")
-        if (
-            attempt.vendor_task_id
-            and not {
-                ("submitted", attempt.attempt_id),
-                ("adopted", attempt.attempt_id),
-            }
-            & told
-        ):
-            gaps.append(f"{source}: nobody says how attempt {attempt.attempt_id} got its vendor task")
-    # An answer that is on its way, or in doubt, is the one thing that the ledger may not know yet.
+        if ("claimed", attempt.attempt_id) not in events:
+            gaps.append(f"{source}: attempt {attempt.attempt_id} has no claim")
+        origins = {("submitted", attempt.attempt_id), ("adopted", attempt.attempt_id)}
+        if attempt.vendor_task_id and not origins & events:
+            gaps.append(
+                f"{source}: attempt {attempt.attempt_id} has a vendor task, but no submit or adoption"
+            )
+    # Until its answer is recorded, a submit's vendor task may be missing in the ledger.
     if entry.state is not EntryState.CLAIMED:
         gaps += [
-            f"{source}: charged for vendor task {task['vendor_task_id']}, which the ledger does not know"
+            f"{source}: charged for vendor task {task['vendor_task_id']}, which is not in the ledger"
             for task in tasks
             if task["vendor_task_id"] not in known
             and not any(a.vendor_task_id is None for a in entry.attempts)
         ]
     if manifest is not None and manifest.vendor_task_id not in known:
-        gaps.append(f"{source}: landed from vendor task {manifest.vendor_task_id}, which it does not know")
-    if entry.state is EntryState.LANDED and (manifest is None or not any(e == "landed" for e, _ in told)):
-        gaps.append(f"{source}: landed, it says, and there is no manifest or no word of it")
+        gaps.append(
+            f"{source}: landed from vendor task {manifest.vendor_task_id}, which is not in the ledger"
+        )
+    if entry.state is EntryState.LANDED and (manifest is None or not any(e == "landed" for e, _ in events)):
+        gaps.append(f"{source}: state landed without a manifest or without the event")
     return gaps
 
 
-def _manifest(body: bytes, key: str) -> Manifest:
+def _parse_manifest(body: bytes, key: str) -> Manifest:
     return Manifest.from_json(body, where=key)
 
 
-def _is_true(client: S3Client, uri: str, sha256: str) -> bool:
+def _is_intact(client: S3Client, uri: str, sha256: str) -> bool:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     try:
         body = client.get_object(Bucket=bucket, Key=key)["Body"].read()
@@ -185,7 +175,7 @@ def _is_true(client: S3Client, uri: str, sha256: str) -> bool:
     return hashlib.sha256(body).hexdigest() == sha256
 
 
-def _by_source(
+def _group_by_source(
     tasks: Sequence[Mapping[str, Any]], planned: Collection[str]
 ) -> dict[str, list[Mapping[str, Any]]]:
     found = defaultdict(list)
@@ -195,5 +185,5 @@ def _by_source(
     return dict(found)
 
 
-def _not_failed(tasks: Sequence[Mapping[str, Any]]) -> int:
+def _count_not_failed(tasks: Sequence[Mapping[str, Any]]) -> int:
     return sum(not str(task["status"]).endswith("FAILED") for task in tasks)

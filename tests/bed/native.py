@@ -1,4 +1,4 @@
-"""A compose file run without Docker: its services as processes on free ports of loopback."""
+"""Runs the services of a compose file without Docker, as processes on free ports of loopback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_vocalsep.demo.ports import LOOPBACK, quiet_ports
+from airflow_provider_vocalsep.demo.ports import LOOPBACK
 from airflow_provider_vocalsep.demo.processes import (
     Service,
     ServiceError,
@@ -22,7 +22,8 @@ from airflow_provider_vocalsep.demo.processes import (
 )
 from airflow_provider_vocalsep.demo.seaweed import PORT_OPTIONS, remove_sockets
 from tests.bed.fault_proxy import FaultProxy
-from tests.bed.postgres import DEBIAN_PROGRAMS, as_account, cluster_options, make_cluster
+from tests.bed.ports import quiet_ports
+from tests.bed.postgres import DEBIAN_PROGRAMS, account_prefix, cluster_options, create_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
 
     from tests.bed.compose import ComposeService
 
-#: Seconds that a service has until its health check passes, and that one that is to end has for it.
-PATIENCE = 180
+#: Seconds until a service must be healthy, or a service that runs once must have ended.
+TIMEOUT = 180
 
-#: Images that prepare something before they run the command, by the start of their names.
+#: Prefixes of images whose entry point does more than run the command.
 POSTGRES, SEAWEED = "postgres:", "chrislusf/seaweedfs:"
 
 
@@ -43,15 +44,15 @@ class NativeStack:
     """
     The services of a compose file as processes.
 
-    What Docker's network does for them, addresses on loopback do: ``name:port`` in a command, variable or health check
-    becomes that of a :class:`FaultProxy` before all instances of the service, or of its only instance. Its own ports
-    become free ones, volumes folders.
+    Addresses on loopback replace Docker's network: ``name:port`` in a command, variable or health check becomes the
+    address of the service's only instance, or of a :class:`FaultProxy` in front of all its instances. Free ports
+    replace a service's own ports, folders its volumes.
 
     :param services: The services, see :func:`~tests.bed.compose.load_compose`.
     :param project: Folder of the compose file.
-    :param home: Folder for volumes and logs.
-    :param proxied: Names, of services and aliases, that are reached through a proxy; those of several instances are
-        in any case.
+    :param home: Folder of volumes and logs.
+    :param proxied: Names of services and aliases that are reached through a proxy. Services with several instances
+        always are.
     """
 
     def __init__(
@@ -63,9 +64,9 @@ class NativeStack:
         proxied: Collection[str] = (),
     ) -> None:
         self.services = services
-        #: Processes by instance: the service's name, with a number where there are several.
+        #: Processes by instance name: the service's name, with a number if it has several instances.
         self.instances: dict[str, Service] = {}
-        #: Proxies by the name that is reached through them; of a service's first port.
+        #: Proxies of each service's first port by service name or alias.
         self.proxies: dict[str, FaultProxy] = {}
         self._project = project
         self._home = home
@@ -74,8 +75,9 @@ class NativeStack:
         self._completed: set[str] = set()
         self._ports: dict[tuple[str, int], int] = {}
         self._inner_ports: list[int] = []
-        self._reached: dict[str, int] = {}
-        self._take_ports(proxied)
+        #: Port of loopback for each ``name:port`` of the compose file.
+        self._addresses: dict[str, int] = {}
+        self._assign_ports(proxied)
 
     def __enter__(self) -> Self:
         return self
@@ -86,37 +88,25 @@ class NativeStack:
         self.close()
 
     def url(self, name: str) -> str:
-        """
-        Return the address under which the others reach a service.
-
-        :param name: Its name or alias.
-        """
+        """Return the address under which other services reach a service name or alias."""
         ports = [port for of in self.services.values() if name in (of.name, *of.aliases) for port in of.ports]
-        return f"http://{LOOPBACK}:{self._reached[f'{name}:{ports[0]}']}"
+        return f"http://{LOOPBACK}:{self._addresses[f'{name}:{ports[0]}']}"
 
     def direct_port(self, instance: str) -> int:
-        """
-        Return the port of an instance itself, without the proxy.
-
-        :param instance: Its name.
-        """
+        """Return the port on which an instance itself listens, without the proxy."""
         return next(port for (owner, _), port in self._ports.items() if owner == instance)
 
     def names(self, service: str) -> list[str]:
-        """
-        Return the names of a service's instances.
-
-        :param service: The service.
-        """
+        """Return the names of a service's instances."""
         count = self.services[service].replicas
         return [service] if count == 1 else [f"{service}-{number + 1}" for number in range(count)]
 
     def up(self, *names: str) -> None:
         """
-        Start services, after what they depend on, and wait until those that others need are healthy.
+        Start services and their dependencies, and wait for the conditions of the dependencies.
 
-        :param names: Which; those that run are left alone.
-        :raises ServiceError: if one does not get there.
+        :param names: Services to start; running ones are skipped.
+        :raises ServiceError: a service does not start, end or become healthy as required.
         """
         for name in names:
             service = self.services[name]
@@ -130,53 +120,49 @@ class NativeStack:
             if self.names(name)[0] not in self.instances:
                 self._start(service)
 
-    def wait_until_healthy(self, *names: str, timeout: float = PATIENCE) -> None:
+    def wait_until_healthy(self, *names: str, timeout: float = TIMEOUT) -> None:
         """
         Wait until the health checks of services pass.
 
-        :param names: The services.
-        :param timeout: Seconds, for each of their instances.
-        :raises ServiceError: if one ends, or the time is over.
+        :param timeout: Seconds for each instance.
+        :raises ServiceError: an instance has ended, or the time-out is over.
         """
         for name in names:
             for instance in self.names(name):
                 wait_until(
                     lambda instance=instance: self.check(instance).returncode == 0,  # type: ignore[misc]
-                    what=f"{instance} to be healthy",
+                    what=f"a healthy {instance}",
                     timeout=timeout,
                     services=[self.instances[instance]],
                     every=0.2,
                 )
 
     def check(self, instance: str) -> subprocess.CompletedProcess[str]:
-        """
-        Run the health check of an instance once.
-
-        :param instance: Its name.
-        """
+        """Run the health check of an instance once."""
         service = self._service_of(instance)
         if service.healthcheck is None:
             raise ServiceError(f"{service.name} has no health check.")
-        command = [self._translated(word, service, instance) for word in service.healthcheck]
+        command = [self._translate(word, service, instance) for word in service.healthcheck]
         return self._run(command, service, instance)
 
     def run(self, name: str) -> subprocess.CompletedProcess[str]:
-        """
-        Run a service that ends, and wait for that.
-
-        :param name: The service.
-        """
+        """Run a service that ends by itself, and wait for its end."""
         service = self.services[name]
         return self._run(self._command(service, name), service, name)
 
     def supervise(self) -> None:
-        """Start what has ended again, as ``restart: unless-stopped`` has Docker do."""
+        """Start instances that have ended, as Docker does under ``restart: unless-stopped``."""
         for instance in self.instances.values():
             if not instance.running:
                 instance.start()
 
+    def restart(self, instance: str) -> None:
+        """Stop an instance, if it runs, and start it."""
+        self.instances[instance].stop()
+        self.instances[instance].start()
+
     def close(self) -> None:
-        """Stop everything."""
+        """Stop all instances and proxies."""
         try:
             stop_services(list(self.instances.values()))
         finally:
@@ -186,7 +172,7 @@ class NativeStack:
             remove_sockets([*self._ports.values(), *self._inner_ports])
             shutil.rmtree(self._postgres, ignore_errors=True)
 
-    def _take_ports(self, proxied: Collection[str]) -> None:
+    def _assign_ports(self, proxied: Collection[str]) -> None:
         wanted = [
             (instance, port)
             for service in self.services.values()
@@ -198,18 +184,18 @@ class NativeStack:
             for name in (service.name, *service.aliases):
                 for port in service.ports:
                     targets = [self._ports[instance, port] for instance in self.names(service.name)]
-                    reached = targets[0]
+                    address = targets[0]
                     if len(targets) > 1 or name in proxied:
                         proxy = FaultProxy(f"{name}:{port}", targets, *quiet_ports(1))
                         self.proxies.setdefault(name, proxy)
                         self._running.enter_context(proxy)
-                        reached = proxy.port
-                    self._reached[f"{name}:{port}"] = reached
+                        address = proxy.port
+                    self._addresses[f"{name}:{port}"] = address
 
     def _start(self, service: ComposeService) -> None:
         if service.image.startswith(POSTGRES):
             names = service.environment
-            make_cluster(self._postgres, user=names["POSTGRES_USER"], database=names["POSTGRES_DB"])
+            create_cluster(self._postgres, user=names["POSTGRES_USER"], database=names["POSTGRES_DB"])
         for instance in self.names(service.name):
             self.instances[instance] = Service(
                 instance,
@@ -227,7 +213,7 @@ class NativeStack:
             self.wait_until_healthy(other)
         done = self.run(name)
         if done.returncode:
-            raise ServiceError(f"{name} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+            raise ServiceError(f"{name} failed with exit code {done.returncode}:\n{done.stdout}{done.stderr}")
         self._completed.add(name)
 
     def _run(
@@ -239,7 +225,7 @@ class NativeStack:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
         )
 
@@ -247,11 +233,11 @@ class NativeStack:
         return next(service for service in self.services.values() if instance in self.names(service.name))
 
     def _command(self, service: ComposeService, instance: str) -> list[str]:
-        command = [self._translated(word, service, instance) for word in service.command]
+        command = [self._translate(word, service, instance) for word in service.command]
         if service.image.startswith(POSTGRES):
-            return [*as_account(), *command, *cluster_options(self._postgres)]
+            return [*account_prefix(), *command, *cluster_options(self._postgres)]
         if service.image.startswith(SEAWEED):
-            # In a container its other ports disturb nobody.
+            # Outside a container, the other ports of SeaweedFS could collide with those of other servers.
             options = [o for o in PORT_OPTIONS if not any(word.startswith(f"-{o}=") for word in command)]
             self._inner_ports = quiet_ports(len(options))
             inner = [f"-{o}={port}" for o, port in zip(options, self._inner_ports, strict=True)]
@@ -269,25 +255,21 @@ class NativeStack:
             "AIRFLOW_HOME": str(private),
             "PYTHONPATH": str(self._project),  # for tests.bed
             "AIRFLOW__CORE__HOSTNAME_CALLABLE": "tests.bed.instance_name.hostname",
-            **{key: self._translated(text, service, instance) for key, text in service.environment.items()},
+            **{key: self._translate(text, service, instance) for key, text in service.environment.items()},
         }
 
-    def _translated(self, text: str, service: ComposeService, instance: str) -> str:
-        for name, port in self._reached.items():
+    def _translate(self, text: str, service: ComposeService, instance: str) -> str:
+        for name, port in self._addresses.items():
             text = re.sub(rf"(?<![\w-]){re.escape(name)}\b", f"{LOOPBACK}:{port}", text)
         for port in service.ports:
             text = re.sub(rf"\b{port}\b", str(self._ports[instance, port]), text)
         for path, source in service.volumes.items():
             text = re.sub(rf"(?<![\w/.-]){path}(?![\w-])", str(self.volume(source)), text)
-        # The host name that Celery puts in is the machine's.
+        # Celery replaces %h with the machine's host name.
         return text.replace("0.0.0.0", LOOPBACK).replace("@%h", f"@{instance}")
 
     def volume(self, source: str) -> Path:
-        """
-        Return the folder of a volume, or of a path of the project.
-
-        :param source: As in the compose file.
-        """
+        """Return the folder of a volume or of a path of the project, as written in the compose file."""
         if source.startswith("."):
             return (self._project / source).resolve()
         folder = self._home / "volumes" / source

@@ -1,4 +1,4 @@
-"""A real PostgreSQL on this machine, as the database of an Airflow: for tests and measurements."""
+"""A PostgreSQL on this machine as Airflow's database, for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from airflow_provider_vocalsep.demo.processes import Service, ServiceError, clea
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Where Debian keeps the server's programs, which are not on the path there.
+#: Folder of Debian's server programs, which is not on ``PATH``.
 DEBIAN_PROGRAMS = "/usr/lib/postgresql"
 
-#: The account that Debian's package makes. The server refuses to run as root.
+#: Account that Debian's package creates. The server refuses to run as root.
 ACCOUNT = "postgres"
 
-#: Airflow's processes hold a pool of connections each.
+#: Each of Airflow's processes holds a pool of connections.
 MAX_CONNECTIONS = 200
 
 
@@ -32,7 +32,7 @@ class PostgresServer:
     """
     A running PostgreSQL with one empty database.
 
-    :param url: Its SQLAlchemy address.
+    :param url: SQLAlchemy address of the database.
     :param service: The process; it can be killed and started again.
     """
 
@@ -41,13 +41,13 @@ class PostgresServer:
 
     def wait_until_ready(self) -> None:
         """
-        Wait until it takes connections.
+        Wait until the server accepts connections.
 
-        :raises ServiceError: if it ends, or half a minute is over.
+        :raises ServiceError: the server has ended, or 30 seconds are over.
         """
-        ready = [_program("pg_isready"), "--quiet", "--dbname", self.url.replace("+psycopg2", "")]
+        command = [_find_program("pg_isready"), "--quiet", "--dbname", self.url.replace("+psycopg2", "")]
         wait_until(
-            lambda: subprocess.run(ready, check=False).returncode == 0,
+            lambda: subprocess.run(command, check=False).returncode == 0,
             what="PostgreSQL",
             timeout=30,
             services=[self.service],
@@ -55,9 +55,9 @@ class PostgresServer:
 
 
 def postgres_installed() -> bool:
-    """Return whether the server's programs are on this machine."""
+    """Return whether the server's programs are installed."""
     try:
-        return bool(_program("initdb"))
+        return bool(_find_program("initdb"))
     except ServiceError:
         return False
 
@@ -65,20 +65,19 @@ def postgres_installed() -> bool:
 @contextmanager
 def running_postgres(log_path: Path) -> Iterator[PostgresServer]:
     """
-    Run a new PostgreSQL on loopback until the block ends, and forget its data then.
+    Run a new PostgreSQL on loopback until the block ends, then delete its data.
 
-    It survives being killed, not a power cut: nothing is synchronised to the disk.
+    It survives SIGKILL but not a power failure, because it does not synchronise to the disk.
 
-    :param log_path: Its log file.
-    :raises ServiceError: if it is not installed or does not get ready.
+    :raises ServiceError: PostgreSQL is not installed or does not start.
     """
-    # A folder of its own: what pytest and others make may be closed to the account it runs as.
+    # Not pytest's folder: the server's account may have no access to it.
     folder = Path(tempfile.mkdtemp(prefix="vocalsep-postgres-"))
     try:
-        make_cluster(folder)
+        create_cluster(folder)
         port = free_port(None)
         command = [
-            *(*as_account(), _program("postgres"), *cluster_options(folder)),
+            *(*account_prefix(), _find_program("postgres"), *cluster_options(folder)),
             *("-p", str(port), "-c", f"max_connections={MAX_CONNECTIONS}"),
         ]
         with Service("PostgreSQL", command, log_path=log_path) as service:
@@ -89,44 +88,36 @@ def running_postgres(log_path: Path) -> Iterator[PostgresServer]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def make_cluster(folder: Path, *, user: str = ACCOUNT, database: str = ACCOUNT) -> None:
+def create_cluster(folder: Path, *, user: str = ACCOUNT, database: str = ACCOUNT) -> None:
     """
-    Make the files of a server that trusts whoever reaches it.
+    Create the files of a server that accepts every connection without a password.
 
-    :param folder: For its data and its socket; handed to the account that it runs as.
-    :param user: Its superuser.
-    :param database: A database of theirs.
-    :raises ServiceError: if it is not installed or cannot.
+    :param folder: Folder of its data and its socket; its owner becomes the server's account.
+    :param user: Superuser.
+    :param database: Database to create.
+    :raises ServiceError: PostgreSQL is not installed, or the files cannot be created.
     """
     data = str(folder / "data")
     if os.geteuid() == 0:
         shutil.chown(folder, ACCOUNT)
-    _run(
-        [
-            *(*as_account(), _program("initdb")),
-            *("--auth=trust", "--encoding=UTF8", "--no-sync", "-U", user, "-D", data),
-        ]
-    )
+    options = ["--auth=trust", "--encoding=UTF8", "--no-sync", "-U", user, "-D", data]
+    _run([*account_prefix(), _find_program("initdb"), *options])
     if database != "postgres":
         _run(
-            [*as_account(), _program("postgres"), "--single", "-F", "-D", data, "postgres"],
+            [*account_prefix(), _find_program("postgres"), "--single", "-F", "-D", data, "postgres"],
             f"CREATE DATABASE {database};\n",
         )
 
 
 def cluster_options(folder: Path) -> list[str]:
-    """
-    Return the server's options for what :func:`make_cluster` made; nothing is synchronised to the disk.
-
-    :param folder: As given there.
-    """
+    """Return the server's options for the files of :func:`create_cluster`, without synchronising to the disk."""
     return [
         *("-D", str(folder / "data"), "-k", str(folder), "-h", LOOPBACK),
         *("-c", "fsync=off", "-c", "full_page_writes=off"),
     ]
 
 
-def _program(name: str) -> str:
+def _find_program(name: str) -> str:
     folders = sorted(Path(DEBIAN_PROGRAMS).glob("*/bin"), reverse=True)
     path = shutil.which(name, path=os.pathsep.join([*map(str, folders), os.environ["PATH"]]))
     if path is None:
@@ -134,19 +125,12 @@ def _program(name: str) -> str:
     return path
 
 
-def as_account() -> list[str]:
-    """Return the command prefix under which the server runs."""
+def account_prefix() -> list[str]:
+    """Return the command prefix that runs a program under the server's account; empty if we are not root."""
     if os.geteuid() != 0:
         return []
-    return [
-        "setpriv",
-        f"--reuid={ACCOUNT}",
-        f"--regid={ACCOUNT}",
-        "--init-groups",
-        "--pdeathsig",
-        "INT",
-        "--",
-    ]
+    account = [f"--reuid={ACCOUNT}", f"--regid={ACCOUNT}", "--init-groups"]
+    return ["setpriv", *account, "--pdeathsig", "INT", "--"]
 
 
 def _run(command: list[str], text: str = "") -> None:
@@ -154,4 +138,4 @@ def _run(command: list[str], text: str = "") -> None:
         command, env=clean_environment(), cwd="/", input=text, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise ServiceError(f"PostgreSQL's files could not be made: {done.stderr.strip()}")
+        raise ServiceError(f"PostgreSQL's files could not be created: {done.stderr.strip()}")

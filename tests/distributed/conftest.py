@@ -1,9 +1,10 @@
-"""The stack of docker-compose.yaml, once for all tests, whole again before each of them."""
+"""The stack of docker-compose.yaml, started once and healed before each test."""
 
 from __future__ import annotations
 
 import shutil
 import time
+import uuid
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import pytest
 from airflow_provider_vocalsep.demo.airflow_api import RUN_ENDED, AirflowApiError
 from airflow_provider_vocalsep.demo.processes import ServiceError, wait_until
 from tests.bed.distributed import BUCKET, Distributed, running_distributed
-from tests.bed.invariants import Audit, audit
+from tests.bed.invariants import InvariantReport, check_invariants
 from tests.bed.postgres import postgres_installed
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ DAG_ID = "bed_batches"
 
 @dataclass
 class Batches:
-    """A run of a numbered catalogue of its own, and what came of it."""
+    """A DAG run over a numbered catalogue that no other test uses, and its results."""
 
     bed: Distributed
     name: str
@@ -55,11 +56,10 @@ class Batches:
         return Counter(ti["state"] for ti in self.tasks())
 
     def wait_until(self, ready: Callable[[], bool], *, what: str, timeout: float = 120) -> None:
-        """Wait for something in the run; services that end are started again, as Docker would."""
-
+        """Wait for a condition of the run, and start services that have ended, as Docker would."""
         states: Counter[str | None] = Counter()
 
-        def asked() -> bool:
+        def check() -> bool:
             self.bed.stack.supervise()
             with suppress(AirflowApiError):
                 states.clear()
@@ -68,7 +68,7 @@ class Batches:
             return False
 
         try:
-            wait_until(asked, what=what, timeout=timeout, every=0.5)
+            wait_until(check, what=what, timeout=timeout, every=0.5)
         except ServiceError as e:
             raise AssertionError(f"{e} Batches: {dict(states)}") from None
 
@@ -84,16 +84,15 @@ class Batches:
         self.wait_until(ended, what=f"run {self.name} to end", timeout=timeout)
         return state
 
-    def audit(self) -> Audit:
+    def check_invariants(self) -> InvariantReport:
         vendor = self.bed.slow_sandbox if self.slow else self.bed.quick_sandbox
         sources = {f"{self.name}-task-{n:06}/{self.name}-audio-{n:06}" for n in range(self.tracks)}
-        return audit(self.bed.s3, BUCKET, self.name, sources, vendor.books())
+        return check_invariants(self.bed.s3, BUCKET, self.name, sources, vendor.books())
 
-    def all_landed_for_one_charge_each(self) -> bool:
-        found = self.audit()
-        assert found.sound, found
-        assert (found.landed, found.charges) == (self.tracks, self.tracks), found
-        return True
+    def assert_each_landed_for_one_charge(self) -> None:
+        report = self.check_invariants()
+        assert report.holds, report
+        assert (report.landed, report.charges) == (self.tracks, self.tracks), report
 
     def callbacks(self) -> Counter[str]:
         rows = self.bed.rows(
@@ -107,7 +106,7 @@ def running_bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Distribute
     if not (postgres_installed() and shutil.which("redis-server")):
         pytest.skip("PostgreSQL or Redis is not installed: apt-get install postgresql redis-server")
     home = tmp_path_factory.mktemp("bed")
-    # The songs are separated once for all sessions.
+    # Separated songs are kept for the next session.
     cache = Path(__file__).parents[2] / ".cache" / "sandbox"
     cache.mkdir(parents=True, exist_ok=True)
     (home / "volumes" / "sandbox").mkdir(parents=True)
@@ -119,28 +118,28 @@ def running_bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Distribute
 
 @pytest.fixture
 def bed(running_bed: Distributed) -> Distributed:
-    """The stack, whole: what an earlier test broke is mended."""
+    """The stack, healed of the faults of earlier tests."""
     for proxy in running_bed.stack.proxies.values():
         proxy.heal()
     for sandbox in (running_bed.quick_sandbox, running_bed.slow_sandbox):
         sandbox.clear_faults()
-    wait_until(lambda: whole(running_bed), what="the stack to be whole", timeout=180, every=0.5)
+    wait_until(lambda: supervise(running_bed), what="a healthy stack", timeout=180, every=0.5)
     return running_bed
 
 
-def whole(bed: Distributed) -> bool:
-    """Start what has ended, as Docker would, and tell whether all is healthy."""
+def supervise(bed: Distributed) -> bool:
+    """Start instances that have ended, as Docker would, and return whether the stack is healthy."""
     bed.stack.supervise()
     return bed.healthy()
 
 
 @pytest.fixture
 def batches(bed: Distributed, request: pytest.FixtureRequest) -> Callable[..., Batches]:
-    """Make the run of a catalogue that no other test uses."""
-    names = iter(range(100))
+    """Create a DAG run over a catalogue that no other test uses."""
+    prefix = request.node.originalname.removeprefix("test_").replace("_", "-")[:30]
 
     def make(tracks: int, *, slow: bool = False) -> Batches:
-        return Batches(bed, f"{request.node.name.replace('_', '-')[5:40]}-{next(names)}", tracks, slow)
+        return Batches(bed, f"{prefix}-{uuid.uuid4().hex[:8]}", tracks, slow)
 
     return make
 

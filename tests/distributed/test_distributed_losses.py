@@ -1,4 +1,4 @@
-"""A part of the distributed stack dies while a catalogue is under way: all lands, nothing is paid twice."""
+"""A part of the distributed stack is lost during a run: every track lands, and none is paid twice."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 pytestmark = pytest.mark.faults
 
 
-def running_on(run, host):
+def runs_on(run, host):
     return any(ti["state"] == "running" and ti["hostname"] == host for ti in run.tasks())
 
 
-def waiting_with(run):
-    """Return how many triggers of the run each triggerer has."""
+def triggers_by_triggerer(run):
+    """Return the number of the run's triggers by triggerer job id."""
     return dict(
         run.bed.rows(
             "SELECT t.triggerer_id, count(*) FROM trigger t JOIN task_instance ti ON ti.trigger_id = t.id"
@@ -25,21 +25,20 @@ def waiting_with(run):
     )
 
 
-def test_a_triggerer_killed_with_300_waiting_tracks(batches, capsys):
+def test_other_triggerer_takes_over_300_waiting_tracks_of_a_killed_one(batches, capsys):
     run = batches(300, slow=True)
     run.start(chunk_size=20, poll_interval=5)
-    run.wait_until(lambda: sum(waiting_with(run).values()) == 15, what="all to wait in triggerers")
+    run.wait_until(lambda: sum(triggers_by_triggerer(run).values()) == 15, what="15 deferred batches")
     triggerers = {job: name for name, job in run.bed.live_triggerers().items()}
-    held = waiting_with(run)
-    assert set(held) == set(triggerers), "both triggerers take part"
+    held = triggers_by_triggerer(run)
+    assert set(held) == set(triggerers), "one triggerer holds no batch"
 
     victim = max(held, key=held.__getitem__)
     process = run.bed.stack.instances[triggerers[victim]]
     process.kill()
     killed = time.monotonic()
-    # Not started again before the other has taken over: that is what there are two for. What does not fit into its
-    # capacity is left without an owner for a while.
-    while victim in waiting_with(run):
+    # The killed triggerer stays down until the other has taken over. Triggers above its capacity have no owner until then.
+    while victim in triggers_by_triggerer(run):
         assert time.monotonic() - killed < 120
         time.sleep(0.5)
     taken_over = time.monotonic() - killed
@@ -50,7 +49,7 @@ def test_a_triggerer_killed_with_300_waiting_tracks(batches, capsys):
     process.start()
 
     assert run.wait() == "success"
-    assert run.all_landed_for_one_charge_each()
+    run.assert_each_landed_for_one_charge()
     with capsys.disabled():
         print(
             f"\n{triggerers[victim]} killed with {held[victim]} of 15 batches, 300 tracks waiting:"
@@ -58,24 +57,26 @@ def test_a_triggerer_killed_with_300_waiting_tracks(batches, capsys):
         )
 
 
-def test_a_worker_killed_in_the_middle_of_batches(batches):
+def test_batches_of_a_killed_worker_land(batches):
     run = batches(80)
     run.start(chunk_size=10)
-    run.wait_until(lambda: running_on(run, "worker-1"), what="a batch on worker-1")
+    run.wait_until(lambda: runs_on(run, "worker-1"), what="a batch on worker-1")
+
     worker = run.bed.stack.instances["worker-1"]
     worker.kill()
     worker.start()
 
     assert run.wait() == "success"
-    assert run.all_landed_for_one_charge_each()
-    assert any(ti["try_number"] > 1 for ti in run.tasks()), "somebody was killed"
+    run.assert_each_landed_for_one_charge()
+    assert any(ti["try_number"] > 1 for ti in run.tasks()), "no batch was killed"
 
 
 @pytest.mark.parametrize("keeps", [True, False], ids=["restarted", "lost"])
-def test_redis(batches, keeps):
+def test_batches_land_after_redis_is_killed(batches, keeps):
     run = batches(80)
     run.start(chunk_size=5)
-    run.wait_until(lambda: run.states()["running"] > 0, what="batches to run")
+    run.wait_until(lambda: run.states()["running"] > 0, what="a running batch")
+
     redis = run.bed.stack.instances["redis"]
     redis.kill()
     if not keeps:
@@ -86,71 +87,74 @@ def test_redis(batches, keeps):
     run.bed.stack.supervise()
 
     assert run.wait() == "success"
-    assert run.all_landed_for_one_charge_each()
+    run.assert_each_landed_for_one_charge()
 
 
-def test_an_api_server_killed(batches):
+def test_batches_land_after_an_api_server_is_killed(batches):
     run = batches(40)
     server = run.bed.stack.instances["api-server-1"]
     run.start(chunk_size=10)
-    run.wait_until(lambda: run.states()["deferred"] > 0, what="batches to wait")
+    run.wait_until(lambda: run.states()["deferred"] > 0, what="a deferred batch")
+
     server.kill()
     while run.states()["success"] < 4:
         time.sleep(0.5)
     assert not server.running
 
     assert run.wait() == "success"
-    assert run.all_landed_for_one_charge_each()
+    run.assert_each_landed_for_one_charge()
     assert run.callbacks()["vocalsep_callback_resumed"] >= 1
 
 
-def test_the_scheduler_killed(batches):
+def test_batches_land_after_the_scheduler_is_killed(batches):
     run = batches(60)
     run.start(chunk_size=10)
-    run.wait_until(lambda: run.states()["running"] > 0, what="batches to run")
+    run.wait_until(lambda: run.states()["running"] > 0, what="a running batch")
+
     scheduler = run.bed.stack.instances["scheduler"]
     scheduler.kill()
     time.sleep(5)
     scheduler.start()
 
     assert run.wait() == "success"
-    assert run.all_landed_for_one_charge_each()
+    run.assert_each_landed_for_one_charge()
 
 
-def test_the_database_killed(batches):
+def test_batches_land_after_the_database_is_killed(batches):
     run = batches(60)
     run.start(chunk_size=10)
-    run.wait_until(lambda: run.states()["running"] > 0, what="batches to run")
+    run.wait_until(lambda: run.states()["running"] > 0, what="a running batch")
+
     database = run.bed.stack.instances["postgres"]
     database.kill()
     time.sleep(3)
     database.start()
 
     assert run.wait(timeout=360) == "success"
-    assert run.all_landed_for_one_charge_each()
+    run.assert_each_landed_for_one_charge()
 
 
-@pytest.mark.parametrize("how", ["cut", "refuse"])
+@pytest.mark.parametrize("fault", ["cut", "refuse"])
 @pytest.mark.parametrize("name", ["quick-sandbox", "s3", "receiver"])
-def test_a_network(batches, name, how):
-    """Nothing passes to the vendor, to the object storage, or from the vendor to Airflow."""
+def test_batches_land_after_ten_seconds_without_a_connection(batches, name, fault):
     run = batches(40)
     run.start(chunk_size=10)
     run.wait_until(lambda: run.bed.quick_sandbox.totals()["submits"] > 0, what="the first submit")
+
     proxy = run.bed.stack.proxies[name]
-    getattr(proxy, how)()
+    getattr(proxy, fault)()
     time.sleep(10)
     proxy.heal()
 
     assert run.wait() == "success"
-    assert run.all_landed_for_one_charge_each()
+    run.assert_each_landed_for_one_charge()
 
 
-def test_two_runs_at_once_over_the_same_catalogue(batches):
+def test_two_concurrent_runs_over_one_catalogue_pay_once(batches):
     runs = [batches(60), batches(60)]
     runs[1].name = runs[0].name
     for run in runs:
         run.start(chunk_size=10)
 
     assert [run.wait() for run in runs] == ["success", "success"]
-    assert runs[0].all_landed_for_one_charge_each()
+    runs[0].assert_each_landed_for_one_charge()

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_vocalsep.demo.airflow_settings import USER
-from airflow_provider_vocalsep.demo.airflow_stack import AirflowStack, running_airflow
 from airflow_provider_vocalsep.demo.report import Totals
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
+from tests.bed.airflow import running_airflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from conftest import StatsdServer
 
+    from airflow_provider_vocalsep.demo.airflow_stack import AirflowStack
     from airflow_provider_vocalsep.demo.seaweed import SeaweedServer
     from airflow_provider_vocalsep.sandbox.server import RunningSandbox
 

@@ -15,8 +15,10 @@ from airflow_provider_vocalsep.callbacks.inbox import BATCH_KEY
 from airflow_provider_vocalsep.callbacks.token import CallbackClaims, mint
 from airflow_provider_vocalsep.demo.airflow_api import AirflowApiError
 from airflow_provider_vocalsep.demo.processes import wait_until
-from airflow_provider_vocalsep.demo.report import catalogue_file, landed_manifests
+from airflow_provider_vocalsep.demo.report import catalogue_file, read_manifests
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
+from airflow_provider_vocalsep.storage.location import Location
+from airflow_provider_vocalsep.storage.store import ObjectStore
 
 SECRET = "a-secret-of-the-live-tests-0123456789"
 
@@ -29,7 +31,8 @@ def songs(sandbox):
 
 @pytest.fixture
 def landed(s3, bucket, prefix):
-    return lambda: {m.track["key"] for m in landed_manifests(s3, bucket, prefix, "separate_vocal")}
+    store, destination = ObjectStore(s3), Location(bucket, prefix)
+    return lambda: {m.track["key"] for m in read_manifests(store, destination, "separate_vocal")}
 
 
 class TestACatalogue:

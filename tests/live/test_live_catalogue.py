@@ -6,7 +6,9 @@ import hashlib
 
 import pytest
 
-from airflow_provider_vocalsep.demo.report import Totals, catalogue_file, landed_manifests
+from airflow_provider_vocalsep.demo.report import Totals, catalogue_file, read_manifests
+from airflow_provider_vocalsep.storage.location import Location
+from airflow_provider_vocalsep.storage.store import ObjectStore
 
 DAG_ID = "separate_catalogue"
 
@@ -34,7 +36,7 @@ def conf(songs, s3, bucket, prefix, destination):
 
 @pytest.fixture
 def manifests(s3, bucket, prefix):
-    return lambda: landed_manifests(s3, bucket, f"{prefix}/out", "separate_vocal")
+    return lambda: read_manifests(ObjectStore(s3), Location(bucket, f"{prefix}/out"), "separate_vocal")
 
 
 class TestCatalogue:
@@ -114,7 +116,7 @@ class TestTrack:
         )
 
         assert run.state == "success"
-        (manifest,) = landed_manifests(s3, bucket, f"{prefix}/out", "split_stem")
+        (manifest,) = read_manifests(ObjectStore(s3), Location(bucket, f"{prefix}/out"), "split_stem")
         names = [stem.name for stem in manifest.stems] + [stem.name for stem in manifest.absent]
         assert len(names) == len(set(names)) == 12
         assert (books() - before).submits == 1

@@ -6,7 +6,9 @@ import hashlib
 
 import pytest
 
-from airflow_provider_vocalsep.demo.report import Totals, landed_manifests
+from airflow_provider_vocalsep.demo.report import Totals, read_manifests
+from airflow_provider_vocalsep.storage.location import Location
+from airflow_provider_vocalsep.storage.store import ObjectStore
 
 #: The vendor's answer, if there was one, is in the ledger.
 RECORDED = (
@@ -41,7 +43,7 @@ def complete(s3, bucket, prefix):
     """Tell whether the track's manifest is there and every stem in it is the bytes that it says."""
 
     def check() -> bool:
-        (manifest,) = landed_manifests(s3, bucket, prefix, "separate_vocal")
+        (manifest,) = read_manifests(ObjectStore(s3), Location(bucket, prefix), "separate_vocal")
         for stem in manifest.stems:
             key = stem.uri.removeprefix(f"s3://{bucket}/")
             body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()

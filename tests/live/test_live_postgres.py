@@ -8,9 +8,9 @@ from contextlib import suppress
 import pytest
 
 from airflow_provider_vocalsep.demo.airflow_api import AirflowApiError
-from airflow_provider_vocalsep.demo.airflow_stack import running_airflow
 from airflow_provider_vocalsep.demo.processes import wait_until
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection
+from tests.bed.airflow import running_airflow
 from tests.bed.postgres import postgres_installed, running_postgres
 
 pytestmark = pytest.mark.skipif(not postgres_installed(), reason="PostgreSQL is not installed")

@@ -1,5 +1,5 @@
 """
-Say as JSON what an installed Airflow knows of us. Runs inside the environment under test, not in the test's.
+Print as JSON what an installed Airflow knows about the provider. Runs in the environment under test.
 
 Argument: a folder of DAG files.
 """
@@ -18,18 +18,18 @@ from airflow.providers_manager import ProvidersManager
 
 import airflow_provider_vocalsep
 
-OURS = "airflow-provider-vocalsep"
+DISTRIBUTION = "airflow-provider-vocalsep"
 
 
-def form() -> dict:
-    """Return what the connection form of our type is made of, as the API server reads it."""
+def read_form() -> dict:
+    """Return the connection form of type ``vocalsep``, as the API server reads it."""
     from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 
     hooks = {hook.connection_type: hook for hook in HookMetaService.hook_meta_data()}
     return hooks["vocalsep"].model_dump(mode="json") if "vocalsep" in hooks else {}
 
 
-def dags(folder: Path) -> dict:
+def parse_dags(folder: Path) -> dict:
     """Parse DAG files as Airflow does."""
     bag = DagBag(str(folder))
     return {
@@ -44,10 +44,10 @@ package = Path(airflow_provider_vocalsep.__file__).parent
 print(
     json.dumps(
         {
-            "provider": manager.providers[OURS].data if OURS in manager.providers else None,
-            "form": form(),
-            "dags": dags(Path(sys.argv[1])),
-            "shipped_dags": dags(package / "example_dags"),
+            "provider": manager.providers[DISTRIBUTION].data if DISTRIBUTION in manager.providers else None,
+            "form": read_form(),
+            "dags": parse_dags(Path(sys.argv[1])),
+            "shipped_dags": parse_dags(package / "example_dags"),
             "package": str(package),
         },
         default=str,

@@ -1,4 +1,4 @@
-"""A numbered catalogue in batches, over all workers."""
+"""A numbered catalogue, separated in batches over all workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ with DAG(
         "destination": "s3://stems/x",
         "conn_id": "vocalsep_quick",
         "poll_interval": None,
-        # A claim that died before its submit was sent is sent again, one that was accepted is adopted from its callback.
+        # Submit again after a claim without a submit; a submit that the vendor accepted is adopted from its callback.
         "on_lost_submit": "resubmit",
         "timeout": 3600,
     },

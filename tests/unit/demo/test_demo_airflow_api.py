@@ -24,17 +24,19 @@ def api(httpserver):
     return AirflowApi(httpserver.url_for("").rstrip("/"), "demo", "secret")
 
 
-class TestRequests:
-    def test_log_in_once_and_carry_the_token(self, api, httpserver):
+class TestRequest:
+    def test_requests_log_in_once_and_send_the_token(self, api, httpserver):
         httpserver.expect_request(
             "/api/v2/importErrors", headers={"Authorization": "Bearer T"}
         ).respond_with_json({"import_errors": []})
 
-        assert api.import_errors() == api.import_errors() == []
+        answers = [api.import_errors() for _ in range(2)]
+
+        assert answers == [[], []]
         paths = [request.path for request, _ in httpserver.log]
         assert paths.count("/auth/token") == 1
 
-    def test_a_refusal_is_an_error_with_airflows_words(self, api, httpserver):
+    def test_refused_request_is_an_error_with_airflows_message(self, api, httpserver):
         httpserver.expect_request("/api/v2/dags/d/dagRuns").respond_with_json(
             {"detail": "Invalid input for param destination"}, status=400
         )
@@ -42,16 +44,16 @@ class TestRequests:
         with pytest.raises(AirflowApiError, match=r"(?s)400 to POST .*Invalid input for param destination"):
             api.trigger("d")
 
-    def test_no_answer_is_an_error_of_its_own_kind(self):
-        url = f"http://127.0.0.1:{free_port()}"
-        for ask in (
-            AirflowApi(url, "demo", "secret").health,
-            AirflowApi(url, "demo", "secret").import_errors,
-        ):
-            with pytest.raises(AirflowAwayError, match="did not answer"):
-                ask()
+    @pytest.mark.parametrize("method", ["health", "import_errors"])
+    def test_missing_answer_is_an_airflow_away_error(self, method):
+        api = AirflowApi(f"http://127.0.0.1:{free_port()}", "demo", "secret")
 
-    def test_connections_are_replaced_and_extras_written_as_json(self, api, httpserver):
+        with pytest.raises(AirflowAwayError, match="did not answer"):
+            getattr(api, method)()
+
+
+class TestPutConnections:
+    def test_connections_are_overwritten_and_extras_sent_as_json(self, api, httpserver):
         httpserver.expect_request("/api/v2/connections", method="PATCH").respond_with_json(
             {"create": {"success": ["a"], "errors": []}}
         )
@@ -65,7 +67,7 @@ class TestRequests:
             {"conn_type": "http", "connection_id": "b", "extra": None},
         ]
 
-    def test_a_connection_that_airflow_refuses_is_an_error(self, api, httpserver):
+    def test_refused_connection_is_an_error(self, api, httpserver):
         httpserver.expect_request("/api/v2/connections").respond_with_json(
             {"create": {"success": [], "errors": [{"error": "conn_type too long"}]}}
         )
@@ -73,7 +75,9 @@ class TestRequests:
         with pytest.raises(AirflowApiError, match="conn_type too long"):
             api.put_connections({"a": {"conn_type": "x" * 999}})
 
-    def test_task_instances_come_from_all_pages_in_order(self, api, httpserver):
+
+class TestTaskInstances:
+    def test_task_instances_of_all_pages_are_returned_in_order(self, api, httpserver):
         def page(request):
             from werkzeug import Response
 
@@ -84,13 +88,15 @@ class TestRequests:
 
         httpserver.expect_request("/api/v2/dags/d/dagRuns/r/taskInstances").respond_with_handler(page)
 
-        assert [ti["map_index"] for ti in api.task_instances("d", "r", "separate")] == list(range(250))
+        found = api.task_instances("d", "r", "separate")
+
+        assert [ti["map_index"] for ti in found] == list(range(250))
 
 
-class TestWaiting:
+class TestWaitForRun:
     @pytest.fixture
     def answers(self, api, monkeypatch):
-        """Let task instances and run states come from a list, the last one for ever."""
+        """Answer reads of runs and task instances from a list, the last item for ever."""
 
         def set_up(name, values):
             values = list(values)
@@ -103,40 +109,33 @@ class TestWaiting:
             tasks=lambda *instances: set_up("task_instances", ([one] for one in instances)),
         )
 
-    def test_returns_the_state_a_run_ended_in_and_lets_one_watch(self, api, answers):
+    def test_final_state_is_returned_after_a_watch_call_per_poll(self, api, answers):
         answers.runs("queued", "running", "failed")
-        looks = []
+        calls = []
 
-        assert api.wait_for_run("d", "r", every=0, watch=lambda: looks.append(1)) == "failed"
-        assert len(looks) == 3
+        state = api.wait_for_run("d", "r", every=0, watch=lambda: calls.append(1))
 
-    def test_a_run_that_never_ends_is_an_error_that_describes_its_tasks(self, api, answers):
+        assert state == "failed"
+        assert len(calls) == 3
+
+    def test_timed_out_run_is_an_error_that_describes_its_tasks(self, api, answers):
         answers.runs("running")
         answers.tasks(instance("separate", 3, "deferred", 2))
 
         with pytest.raises(AirflowApiError, match=r"is running after 0 s: separate\[3\] deferred \(try 2\)"):
             api.wait_for_run("d", "r", timeout=0, every=0)
 
-    def test_a_task_is_waited_for_until_it_is_in_the_state(self, api, answers):
-        answers.tasks(instance(state="queued"), instance(state="running"), instance(state="deferred"))
 
-        assert api.wait_for_task("d", "r", "t", ["deferred"], every=0)["state"] == "deferred"
-
-    def test_a_task_that_ended_otherwise_is_an_error_at_once(self, api, answers):
-        answers.tasks(instance(state="failed"))
-
-        with pytest.raises(AirflowApiError, match=r"to be deferred; it is t failed \(try 1\)"):
-            api.wait_for_task("d", "r", "t", ["deferred"], timeout=60)
-
-
-def test_run_ids_with_reserved_characters_reach_their_run(api, httpserver):
+def test_dag_run_quotes_reserved_characters_of_the_run_id(api, httpserver):
     httpserver.expect_request("/api/v2/dags/d/dagRuns/" + RUN_ID).respond_with_json({"state": "success"})
 
-    assert api.dag_run("d", RUN_ID)["state"] == "success"
+    run = api.dag_run("d", RUN_ID)
+
+    assert run["state"] == "success"
     assert httpserver.log[-1][0].environ["RAW_URI"].startswith(RUN)
 
 
-def test_a_log_shows_the_reason_of_a_failure(api, httpserver):
+def test_log_contains_the_exception_of_a_failed_task(api, httpserver):
     httpserver.expect_request("/api/v2/dags/d/dagRuns/r/taskInstances/t/logs/2").respond_with_json(
         {
             "content": [

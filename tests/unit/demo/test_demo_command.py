@@ -13,7 +13,7 @@ from airflow_provider_vocalsep.demo.processes import ServiceError
 
 @pytest.fixture
 def demo(monkeypatch, tmp_path):
-    """Invoke the command with the whole run replaced by ``outcome``."""
+    """Invoke the command with a run that returns or raises ``outcome``."""
 
     def invoke(outcome, *arguments):
         started = []
@@ -31,28 +31,26 @@ def demo(monkeypatch, tmp_path):
     return invoke
 
 
-class TestExitCode:
-    @pytest.mark.parametrize(
-        ("done", "code"), [(True, 0), (False, 1)], ids=["all landed", "something missing"]
-    )
-    def test_tells_whether_every_track_landed(self, demo, done, code):
-        assert demo(done)[0].exit_code == code
+class TestDemoCommand:
+    @pytest.mark.parametrize(("done", "code"), [(True, 0), (False, 1)], ids=["all landed", "a track missing"])
+    def test_exit_code_is_0_only_if_every_track_landed(self, demo, done, code):
+        answer, _ = demo(done)
 
-    def test_a_server_that_does_not_come_up_is_an_error_that_names_the_logs(self, demo, tmp_path):
+        assert answer.exit_code == code
+
+    def test_server_that_does_not_start_is_an_error_that_names_the_logs(self, demo, tmp_path):
         answer, _ = demo(ServiceError("SeaweedFS ended."))
 
         assert answer.exit_code == 1
         assert "SeaweedFS ended." in answer.output
         assert str(tmp_path / "demo" / "logs") in answer.output
 
-
-class TestOptions:
-    def test_without_a_terminal_it_does_not_stay(self, demo):
+    def test_servers_stop_after_the_run_without_a_terminal(self, demo):
         _, (started,) = demo(True)
 
         assert started.stay() is None
 
-    def test_an_unknown_separation_is_refused_before_anything_starts(self, demo):
+    def test_unknown_separation_type_is_refused_before_the_run(self, demo):
         answer, started = demo(True, "--separation-type", "karaoke")
 
         assert answer.exit_code == 2
@@ -60,10 +58,10 @@ class TestOptions:
 
 
 class TestDagsFolder:
-    def test_is_that_of_the_checkout(self):
+    def test_checkout_has_the_folder_beside_the_package(self):
         assert run.dags_folder() == Path(airflow_provider_vocalsep.__file__).parents[1] / "dags"
 
-    def test_is_inside_the_package_when_that_was_installed(self, tmp_path, monkeypatch):
+    def test_installed_package_contains_the_folder(self, tmp_path, monkeypatch):
         package = tmp_path / "site-packages" / "airflow_provider_vocalsep"
         (package / "example_dags").mkdir(parents=True)
         (package / "example_dags" / "separate_catalogue.py").touch()
@@ -71,19 +69,19 @@ class TestDagsFolder:
 
         assert run.dags_folder() == package / "example_dags"
 
-    def test_missing_is_an_error_that_names_where_it_looked(self, tmp_path, monkeypatch):
+    def test_missing_dag_is_an_error_that_names_both_folders(self, tmp_path, monkeypatch):
         monkeypatch.setattr(airflow_provider_vocalsep, "__path__", [str(tmp_path / "package")])
 
         with pytest.raises(ServiceError, match=r"separate_catalogue\.py is in neither of .*example_dags"):
             run.dags_folder()
 
 
-def test_two_demos_do_not_share_a_folder(tmp_path):
+def test_second_demo_in_the_same_folder_is_refused(tmp_path):
     with (
-        run._only_one(tmp_path),
+        run._lock_home(tmp_path),
         pytest.raises(ServiceError, match="Another demo runs in"),
-        run._only_one(tmp_path),
+        run._lock_home(tmp_path),
     ):
-        raise AssertionError("both hold it")
-    with run._only_one(tmp_path):
+        raise AssertionError("both demos hold the lock")
+    with run._lock_home(tmp_path):
         assert (tmp_path / "lock").exists()

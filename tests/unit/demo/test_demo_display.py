@@ -6,7 +6,7 @@ import time
 import pytest
 from rich.console import Console
 
-from airflow_provider_vocalsep.demo.display import Display, stems_table
+from airflow_provider_vocalsep.demo.display import Display, build_stems_table
 
 
 @pytest.fixture
@@ -14,45 +14,46 @@ def screen():
     return io.StringIO()
 
 
-def display(screen: io.StringIO, *, terminal: bool) -> Display:
+def make_display(screen: io.StringIO, *, terminal: bool) -> Display:
     return Display(Console(file=screen, force_terminal=terminal, width=100), time.monotonic())
 
 
-class TestPlainLines:
-    def test_one_for_each_change_and_none_for_a_repetition(self, screen):
-        plain = display(screen, terminal=False)
-        with plain.tracks(["Daisy Bell"]):
+class TestDisplay:
+    def test_each_change_of_state_is_one_line_without_a_terminal(self, screen):
+        display = make_display(screen, terminal=False)
+
+        with display.tracks(["Daisy Bell"]):
             for state in (None, "queued", "running", "running", "deferred", "queued", "running", "success"):
-                plain.update({"Daisy Bell": state})
+                display.update({"Daisy Bell": state})
 
         lines = [line.split("  ")[-1] for line in screen.getvalue().splitlines()]
         assert lines == [
-            "Daisy Bell: being prepared",
-            "Daisy Bell: being separated",
-            "Daisy Bell: waiting to be landed",
-            "Daisy Bell: being landed",
+            "Daisy Bell: submitting",
+            "Daisy Bell: separating",
+            "Daisy Bell: waiting to land",
+            "Daisy Bell: landing",
             "Daisy Bell: landed",
         ]
 
-    def test_an_unknown_state_is_shown_as_airflow_calls_it(self, screen):
-        plain = display(screen, terminal=False)
-        with plain.tracks(["Daisy Bell"]):
-            plain.update({"Daisy Bell": "restarting"})
+    def test_unknown_state_is_shown_by_airflows_name(self, screen):
+        display = make_display(screen, terminal=False)
+
+        with display.tracks(["Daisy Bell"]):
+            display.update({"Daisy Bell": "restarting"})
 
         assert "Daisy Bell: restarting" in screen.getvalue()
 
+    def test_table_in_a_terminal_counts_landed_tracks(self, screen):
+        display = make_display(screen, terminal=True)
 
-class TestTerminal:
-    def test_a_table_counts_what_landed(self, screen):
-        live = display(screen, terminal=True)
-        with live.tracks(["Daisy Bell", "Loch Lomond"]):
-            live.update({"Daisy Bell": "success", "Loch Lomond": "deferred"})
+        with display.tracks(["Daisy Bell", "Loch Lomond"]):
+            display.update({"Daisy Bell": "success", "Loch Lomond": "deferred"})
 
         assert "1 of 2 tracks landed" in screen.getvalue()
-        assert "being separated" in screen.getvalue()
+        assert "separating" in screen.getvalue()
 
 
-def test_the_table_of_stems_shows_what_is_below_the_destination(screen):
+def test_stems_table_shows_keys_below_the_destination(screen):
     items = [
         {
             "track": "daisy",
@@ -64,7 +65,7 @@ def test_the_table_of_stems_shows_what_is_below_the_destination(screen):
         for stem, length in (("vocals", 19.25), ("instrumental", None))
     ]
 
-    Console(file=screen, width=100).print(stems_table(items, "s3://stems/out"))
+    Console(file=screen, width=100).print(build_stems_table(items, "s3://stems/out"))
 
     assert "In s3://stems/out\n" in screen.getvalue().replace(" \n", "\n").replace("  ", "")
     assert " daisy/vocals.mp3 " in screen.getvalue()

@@ -10,8 +10,10 @@ import pytest
 from moto import mock_aws
 
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
-from airflow_provider_vocalsep.demo.report import Totals, build_report, catalogue_file, landed_manifests
+from airflow_provider_vocalsep.demo.report import Totals, build_report, catalogue_file, read_manifests
 from airflow_provider_vocalsep.landing.manifest import LandedStem, Manifest
+from airflow_provider_vocalsep.storage.location import Location
+from airflow_provider_vocalsep.storage.store import ObjectStore
 
 SONGS = [
     {
@@ -63,25 +65,25 @@ def s3():
         yield client
 
 
-def test_the_catalogue_file_has_the_documented_columns_and_keeps_commas():
+def test_catalogue_file_has_the_documented_columns_and_keeps_commas():
     rows = list(csv.DictReader(io.StringIO(catalogue_file(SONGS).decode())))
 
     assert rows[0] == {**SONGS[0], "duration": "19.2"}
     assert list(rows[1]) == ["key", "title", "task_id", "audio_id", "duration"]
 
 
-def test_only_manifests_of_this_separation_below_the_prefix_count(s3):
+def test_read_manifests_returns_those_of_one_separation_type_below_the_destination(s3):
     for one in (manifest("daisy"), manifest("daisy", "split_stem"), manifest("lomond")):
         s3.put_object(Bucket="stems", Key=one.uri.removeprefix("s3://stems/"), Body=one.to_json())
     s3.put_object(Bucket="stems", Key="catalogue-of-others/x/manifest.json", Body=b"{}")
 
-    found = landed_manifests(s3, "stems", "catalogue", "separate_vocal")
+    found = read_manifests(ObjectStore(s3), Location("stems", "catalogue"), "separate_vocal")
 
     assert [one.track["key"] for one in found] == ["daisy", "lomond"]
     assert {one.separation_type.value for one in found} == {"separate_vocal"}
 
 
-class TestReport:
+class TestBuildReport:
     @pytest.fixture
     def report(self):
         return build_report(
@@ -93,7 +95,7 @@ class TestReport:
             bucket="stems",
         )
 
-    def test_counts_only_this_run_and_this_catalogue(self, report):
+    def test_report_counts_only_this_run_and_this_catalogue(self, report):
         items = report.pop("items")
 
         assert report == {
@@ -108,7 +110,7 @@ class TestReport:
         }
         assert [item["stem"] for item in items] == ["vocals", "instrumental"]
 
-    def test_its_items_say_what_and_where(self, report):
+    def test_items_contain_the_address_and_digest_of_each_stem(self, report):
         assert report["items"][0] == {
             "track": "daisy",
             "stem": "vocals",

@@ -7,10 +7,10 @@ from contextlib import closing
 import pytest
 
 from airflow_provider_vocalsep.demo.airflow_settings import prepare_database, write_settings
-from airflow_provider_vocalsep.demo.secret import kept_secret
+from airflow_provider_vocalsep.demo.secret import load_or_create_secret
 
 
-def settings(home) -> RawConfigParser:
+def read_settings(home) -> RawConfigParser:
     config = RawConfigParser()
     config.read(home / "airflow.cfg")
     return config
@@ -26,22 +26,23 @@ def write(tmp_path):
     return _write
 
 
-class TestSecret:
-    def test_is_made_once_and_readable_by_its_owner_alone(self, tmp_path):
+class TestLoadOrCreateSecret:
+    def test_secret_is_generated_once_and_readable_only_by_its_owner(self, tmp_path):
         path = tmp_path / "deep" / "key"
-        first = kept_secret(path)
+
+        first, second = load_or_create_secret(path), load_or_create_secret(path)
 
         assert len(first) > 20
-        assert kept_secret(path) == first
+        assert second == first
         assert path.stat().st_mode & 0o777 == 0o600
 
 
-class TestSettings:
-    def test_secrets_survive_a_second_writing_and_ports_do_not(self, tmp_path, write):
+class TestWriteSettings:
+    def test_second_call_keeps_the_secrets_and_changes_the_port(self, tmp_path, write):
         first_password = write(port=8080)
-        first = settings(tmp_path)
+        first = read_settings(tmp_path)
         second_password = write(port=9090)
-        second = settings(tmp_path)
+        second = read_settings(tmp_path)
 
         assert first_password == second_password
         assert first["core"]["fernet_key"] == second["core"]["fernet_key"]
@@ -49,20 +50,23 @@ class TestSettings:
         assert second["api"]["base_url"] == "http://127.0.0.1:9090"
         assert second["core"]["execution_api_server_url"] == "http://127.0.0.1:9090/execution/"
 
-    def test_options_win_over_the_defaults(self, tmp_path, write):
+    def test_options_override_the_defaults(self, tmp_path, write):
         write(core={"parallelism": "1"}, vocalsep={"answer": "42"})
 
-        assert settings(tmp_path)["core"]["parallelism"] == "1"
-        assert settings(tmp_path)["core"]["load_examples"] == "False"
-        assert settings(tmp_path)["vocalsep"]["answer"] == "42"
+        settings = read_settings(tmp_path)
+        assert settings["core"]["parallelism"] == "1"
+        assert settings["core"]["load_examples"] == "False"
+        assert settings["vocalsep"]["answer"] == "42"
 
-    def test_nobody_else_may_read_them(self, tmp_path, write):
+    def test_only_the_owner_can_read_the_files(self, tmp_path, write):
         write()
 
         for name in ("airflow.cfg", "passwords.json", "fernet-key"):
             assert (tmp_path / name).stat().st_mode & 0o077 == 0, name
 
-    def test_the_database_lets_readers_pass_a_writer(self, tmp_path):
+
+class TestPrepareDatabase:
+    def test_database_has_a_write_ahead_log(self, tmp_path):
         prepare_database(tmp_path)
 
         with closing(sqlite3.connect(tmp_path / "airflow.db")) as database:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 from sandbox_caller import Caller, until
 
-from airflow_provider_vocalsep.sandbox.books import Totals
+from airflow_provider_vocalsep.sandbox.books import Books
 from airflow_provider_vocalsep.sandbox.server import running_sandbox
 
 REQUEST = {
@@ -81,7 +81,7 @@ class TestCredits:
         assert caller.sandbox.totals()["credits_refunded"] == 10
 
     def test_are_never_overdrawn_by_many_at_once(self):
-        books = Totals(None, credits=100)
+        books = Books(None, credits=100)
         accepted = []
         threads = [
             threading.Thread(target=lambda: accepted.append(books.accept(REQUEST, 10))) for _ in range(30)
@@ -165,7 +165,7 @@ class TestBooks:
             assert caller.sandbox.totals()["charges"] == 1
 
     def test_do_not_charge_when_they_cannot_be_written(self):
-        books = Totals(None, credits=100)
+        books = Books(None, credits=100)
         with pytest.raises(KeyError, match="callBackUrl"):
             books.accept({"type": "separate_vocal"}, 10)
         assert books.credits == 100
