@@ -27,6 +27,7 @@ from airflow_provider_vocalsep.separation.submitting import OnLostSubmit, Submit
 from airflow_provider_vocalsep.separation.track_job import Separation, SeparationJob
 from airflow_provider_vocalsep.separation.track_work import TrackWork
 from airflow_provider_vocalsep.storage.location import Location, StemLocation, parse_s3_uri
+from airflow_provider_vocalsep.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +94,13 @@ class BatchParts:
         self.s3_client = s3_client_of(aws_conn_id)
         self.ledger = ledger_of(ledger, destination, s3_client=self.s3_client, context=context)
         self.lander = lander_of(hook.settings, self.s3_client, upload_args, max_parallel=parallel)
-        self.report_file = ReportFile(self.s3_client, destination, self.asked_by, separation_type, stem_name)
+        self.report_file = ReportFile(
+            ObjectStore(self.s3_client),
+            Location.parse(destination),
+            self.asked_by,
+            separation_type,
+            stem_name,
+        )
         self._inbox = inbox_of(context)
 
     @property

@@ -24,7 +24,6 @@ from airflow_provider_vocalsep.catalogue.sources import read_rows
 from airflow_provider_vocalsep.links.page import PageLink, run_page
 from airflow_provider_vocalsep.observability.lineage import LISTED, Data, tell_hook_lineage
 from airflow_provider_vocalsep.operators._runtime import raise_for_airflow, s3_client_of, task_instance_ref
-from airflow_provider_vocalsep.runs.report_file import run_folder
 from airflow_provider_vocalsep.storage.errors import StorageError
 from airflow_provider_vocalsep.storage.location import Location, parse_s3_uri
 
@@ -162,7 +161,9 @@ class PlanCatalogueOperator(BaseOperator):
         if size < 1:
             raise CatalogueError(f"chunk_size is a number of tracks, not {self.chunk_size!r}.")
         client = s3_client_of(self.aws_conn_id)
-        bucket, folder = run_folder(self.destination, task_instance_ref(context))
+        ref = task_instance_ref(context)
+        location = Location.parse(self.destination).run_folder(ref.dag_id, ref.run_id, ref.task_id)
+        bucket, folder = location.bucket, location.prefix
         only_new = str(self.only_new).lower() in ("true", "1")
         with tempfile.TemporaryFile("w+b") as rejects:
             plan = Plan(

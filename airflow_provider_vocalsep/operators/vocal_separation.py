@@ -17,7 +17,7 @@ from airflow_provider_vocalsep.callbacks.channel import callback_channel, callba
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook, outcome_of
 from airflow_provider_vocalsep.landing.land import check_destination
 from airflow_provider_vocalsep.links.page import PageLink, track_page
-from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
+from airflow_provider_vocalsep.links.stems import StemsLink
 from airflow_provider_vocalsep.observability.assets import emit_asset_event
 from airflow_provider_vocalsep.observability.lineage import (
     Data,
@@ -44,6 +44,8 @@ from airflow_provider_vocalsep.separation.submitting import OnLostSubmit, Submis
 from airflow_provider_vocalsep.separation.track_job import Separation, SeparationJob
 from airflow_provider_vocalsep.separation.track_report import TrackReport
 from airflow_provider_vocalsep.separation.waiting import WaitGivenUpError, wait_here
+from airflow_provider_vocalsep.storage.location import Location
+from airflow_provider_vocalsep.storage.store import ObjectStore
 from airflow_provider_vocalsep.triggers.events import validate_event
 from airflow_provider_vocalsep.triggers.lost_submit import LostSubmitTrigger
 
@@ -366,8 +368,8 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
             return
         place = parts.landing.place
         file = ReportFile(
-            parts.landing.s3_client,
-            self.destination or "",
+            ObjectStore(parts.landing.s3_client),
+            Location.parse(self.destination or ""),
             parts.asked_by,
             place.separation_type,
             place.stem_name,
@@ -429,7 +431,7 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
     def _landed(
         self, context: Context, landing: LandingParts, job: SeparationJob, manifest: Manifest
     ) -> dict[str, Any]:
-        self.stems_link = stems_url(landing.s3_client, landing.place.bucket, landing.place.prefix)
+        self.stems_link = ObjectStore(landing.s3_client).console_url(landing.place)
         self.lineage = self.lineage.writing(manifest)
         self.log.info(
             "%d stems of track %r are at %s. Whoever asks for them again pays nothing.",

@@ -17,7 +17,7 @@ from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.catalogue.errors import CatalogueError
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
 from airflow_provider_vocalsep.links.page import PageLink, run_page
-from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
+from airflow_provider_vocalsep.links.stems import StemsLink
 from airflow_provider_vocalsep.observability import metrics
 from airflow_provider_vocalsep.observability.assets import emit_asset_event
 from airflow_provider_vocalsep.observability.lineage import BatchLineage, TellsLineage, tell_hook_lineage
@@ -30,6 +30,8 @@ from airflow_provider_vocalsep.separation.batch_polling import LINGER, BatchPoll
 from airflow_provider_vocalsep.separation.clock import SteadyClock
 from airflow_provider_vocalsep.separation.polling import WaitOutcome
 from airflow_provider_vocalsep.separation.submitting import OnLostSubmit
+from airflow_provider_vocalsep.storage.location import Location
+from airflow_provider_vocalsep.storage.store import ObjectStore
 from airflow_provider_vocalsep.triggers.batch import BatchTrigger
 from airflow_provider_vocalsep.triggers.events import InvalidEventError
 
@@ -274,7 +276,7 @@ class VocalSeparationBatchOperator(TellsLineage, BaseOperator):
         report.concluded = not retried
         parts.write_report(report)
         totals = report.totals()
-        self.stems_link = stems_url(parts.s3_client, *parts.bucket_and_prefix)
+        self.stems_link = ObjectStore(parts.s3_client).console_url(Location.parse(parts.destination))
         self._tell(parts, report)
         self.log.info(
             "%s. Whoever asks for them again pays only for what is missing. Report: %s",

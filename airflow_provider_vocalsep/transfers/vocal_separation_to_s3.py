@@ -16,7 +16,7 @@ from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
 from airflow_provider_vocalsep.landing.land import check_destination
 from airflow_provider_vocalsep.ledger import TaskInstanceRef
 from airflow_provider_vocalsep.links.page import PageLink, track_page
-from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
+from airflow_provider_vocalsep.links.stems import StemsLink
 from airflow_provider_vocalsep.observability import metrics
 from airflow_provider_vocalsep.observability.lineage import (
     Data,
@@ -36,6 +36,7 @@ from airflow_provider_vocalsep.runs.report_file import ReportFile
 from airflow_provider_vocalsep.separation.track_job import UnknownTaskError
 from airflow_provider_vocalsep.separation.track_report import TrackReport
 from airflow_provider_vocalsep.storage.location import Location
+from airflow_provider_vocalsep.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,7 +141,8 @@ class VocalSeparationToS3Operator(TellsLineage, BaseOperator):
             track.key, parse_separation_type(self.separation_type), self.stem_name
         )
         client, asked_by = s3_client_of(self.aws_conn_id), task_instance_ref(context)
-        file = ReportFile(client, self.destination, asked_by, place.separation_type, self.stem_name)
+        store, destination = ObjectStore(client), Location.parse(self.destination)
+        file = ReportFile(store, destination, asked_by, place.separation_type, self.stem_name)
         reporting.report = TrackReport(file, track, shown_source=False)
         reporting.report.row.vendor_task_id = self.vendor_task_id
         check_destination(client, place, upload_args=self.upload_args)
@@ -158,7 +160,7 @@ class VocalSeparationToS3Operator(TellsLineage, BaseOperator):
             asked_by=asked_by.model_dump(exclude_none=True),
             replace=self.replace,
         )
-        self.stems_link = stems_url(client, place.bucket, place.prefix)
+        self.stems_link = store.console_url(place)
         self.lineage = self.lineage.writing(manifest)
         tell_hook_lineage(self.aws_conn_id, outputs=stems_of(manifest))
         self.log.info(
