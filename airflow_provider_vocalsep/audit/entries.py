@@ -1,4 +1,4 @@
-"""All ledger entries and run reports of a destination, read side by side; what cannot be read is named, not raised."""
+"""The ledger entries and run reports of a destination, read in parallel. Unreadable ones are named, not raised."""
 
 from __future__ import annotations
 
@@ -7,135 +7,120 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from airflow_provider_vocalsep.audit.bucket import (
-    BucketError,
-    Item,
-    in_parallel,
-    in_words,
-    list_items,
-    read_object,
-)
+from airflow_provider_vocalsep.audit.parallel import in_parallel
 from airflow_provider_vocalsep.ledger import LedgerEntry
-from airflow_provider_vocalsep.runs.listing import Destination, RunReport, list_run_files
+from airflow_provider_vocalsep.runs.listing import list_run_files, read_report
 from airflow_provider_vocalsep.runs.report import ReportError
+from airflow_provider_vocalsep.storage.errors import StorageError
+from airflow_provider_vocalsep.storage.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from mypy_boto3_s3 import S3Client
-
     from airflow_provider_vocalsep.runs.listing import RunFile
-
-#: Where the ledger of a destination is by default, below it.
-LEDGER = "_vocalsep/ledger"
+    from airflow_provider_vocalsep.runs.report import BatchReport
+    from airflow_provider_vocalsep.storage.store import ListedObject, ObjectStore
 
 
 @dataclass(frozen=True)
-class Found:
+class StoredEntry:
     """
     A ledger entry in the bucket.
 
     :param uri: Its address.
     :param entry: The entry; ``None`` when it cannot be read.
-    :param trouble: Why not.
+    :param error: Why it cannot be read.
     """
 
     uri: str
     entry: LedgerEntry | None
-    trouble: str = ""
+    error: str = ""
 
 
 @dataclass(frozen=True)
-class FoundReport:
+class StoredReport:
     """
     A run report in the bucket.
 
-    :param file: Where it is, and when it was written.
+    :param file: Its key, and when it was written.
     :param report: The report; ``None`` when it cannot be read.
-    :param trouble: Why not.
+    :param error: Why it cannot be read.
     """
 
     file: RunFile
-    report: RunReport | None
-    trouble: str = ""
+    report: BatchReport | None
+    error: str = ""
 
 
 @dataclass(frozen=True)
 class Archive:
     """
-    What is known of a destination.
+    Ledger, plans and run reports of a destination.
 
-    :param client: The boto3 client.
-    :param destination: ``s3://bucket/prefix`` under which stems land.
-    :param ledger: Where its ledger is.
+    :param store: The object store.
+    :param destination: Where the stems land.
+    :param ledger: Where the ledger entries are.
     """
 
-    client: S3Client
-    destination: Destination
-    ledger: Destination
+    store: ObjectStore
+    destination: Location
+    ledger: Location
 
     @classmethod
-    def open(cls, client: S3Client, uri: str, ledger: str | None = None) -> Archive:
+    def open(cls, store: ObjectStore, uri: str, ledger: str | None = None) -> Archive:
         """
         Open the archive of a destination.
 
-        :param client: The boto3 client.
-        :param uri: Its address.
+        :param uri: Address of the destination.
         :param ledger: Address of its ledger; below the destination by default.
-        :raises DestinationError: an address is none in S3.
+        :raises DestinationError: an address is not one in S3.
         """
-        destination = Destination.parse(uri)
-        return cls(client, destination, Destination.parse(ledger or f"{destination.uri}/{LEDGER}"))
+        destination = Location.parse(uri)
+        return cls(store, destination, Location.parse(ledger) if ledger else destination.ledger)
 
-    def entry_items(self) -> Iterator[Item]:
+    def list_entries(self) -> Iterator[ListedObject]:
         """List the ledger's objects."""
-        prefix = f"{self.ledger.prefix}/".lstrip("/")
-        for item in list_items(self.client, self.ledger.bucket, prefix):
+        for item in self.store.list_objects(self.ledger.bucket, self.ledger.listing_prefix):
             if item.key.endswith(".json"):
                 yield item
 
-    def read_entry(self, key: str) -> Found:
+    def read_entry(self, key: str) -> StoredEntry:
         """Read a ledger entry by its key."""
-        uri = f"s3://{self.ledger.bucket}/{key}"
+        uri = self.ledger.uri_of(key)
         try:
-            return Found(
-                uri, LedgerEntry.model_validate_json(read_object(self.client, self.ledger.bucket, key))
-            )
-        except BucketError as e:
-            return Found(uri, None, str(e))
+            return StoredEntry(uri, LedgerEntry.model_validate_json(self.store.get(self.ledger.bucket, key)))
+        except StorageError as e:
+            return StoredEntry(uri, None, str(e))
         except ValidationError as e:
             first = e.errors()[0]
             field = ".".join(map(str, first["loc"])) or "the whole"
-            return Found(uri, None, f"{uri} is not a ledger entry ({field}: {first['msg']}).")
+            return StoredEntry(uri, None, f"{uri} is not a ledger entry ({field}: {first['msg']}).")
 
-    def entries(self, on_read: Callable[[], None] = lambda: None) -> Iterator[Found]:
+    def entries(self, on_read: Callable[[], None] = lambda: None) -> Iterator[StoredEntry]:
         """
         Read all ledger entries.
 
         :param on_read: Called after each.
-        :raises BucketError: the ledger cannot be listed.
+        :raises StorageError: the ledger cannot be listed.
         """
-        for found in in_parallel(self.read_entry, (item.key for item in self.entry_items())):
+        for stored in in_parallel(self.read_entry, (item.key for item in self.list_entries())):
             on_read()
-            yield found
+            yield stored
 
     def run_files(self) -> list[RunFile]:
         """
-        List plans and reports.
+        List plans and run reports.
 
-        :raises BucketError: they cannot be listed.
+        :raises StorageError: they cannot be listed.
         """
-        with in_words(self.destination.bucket, self.destination.runs, "list"):
-            return list(list_run_files(self.client, self.destination))
+        return list(list_run_files(self.store, self.destination))
 
-    def reports(self, files: Iterable[RunFile]) -> Iterator[FoundReport]:
-        """Read the reports among some files."""
+    def reports(self, files: Iterable[RunFile]) -> Iterator[StoredReport]:
+        """Read the run reports among some files."""
         return in_parallel(self._read_report, (file for file in files if file.planned is None))
 
-    def _read_report(self, file: RunFile) -> FoundReport:
-        where = f"s3://{self.destination.bucket}/{file.key}"
+    def _read_report(self, file: RunFile) -> StoredReport:
         try:
-            body = read_object(self.client, self.destination.bucket, file.key)
-            return FoundReport(file, RunReport.parse(body, where))
-        except (BucketError, ReportError) as e:
-            return FoundReport(file, None, str(e))
+            return StoredReport(file, read_report(self.store, self.destination, file.key))
+        except (StorageError, ReportError) as e:
+            return StoredReport(file, None, str(e))

@@ -1,4 +1,4 @@
-"""A catalogue of what failed or was left, from run reports, plans and the ledger."""
+"""A catalogue of the tracks that failed or were left, from run reports, plans and the ledger."""
 
 from __future__ import annotations
 
@@ -11,36 +11,35 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_vocalsep.api.errors import TrackError
 from airflow_provider_vocalsep.api.track import Track
-from airflow_provider_vocalsep.audit.bucket import BucketError, read_object
 from airflow_provider_vocalsep.ledger import EntryState
-from airflow_provider_vocalsep.runs.listing import state_of
+from airflow_provider_vocalsep.storage.errors import StorageError
 from airflow_provider_vocalsep.storage.keys import safe_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from airflow_provider_vocalsep.audit.entries import Archive, FoundReport
+    from airflow_provider_vocalsep.audit.entries import Archive, StoredReport
     from airflow_provider_vocalsep.audit.totals import Scope
     from airflow_provider_vocalsep.ledger import LedgerEntry
     from airflow_provider_vocalsep.runs.listing import RunFile
 
-#: Columns of the catalogue; a plan reads the first six.
+#: Columns of the catalogue; PlanCatalogueOperator reads the first six.
 COLUMNS = ("key", "title", "task_id", "audio_id", "audio_url", "duration", "state", "reason")
 
 
 @dataclass
 class Candidate:
     """
-    A track that is to be tried again.
+    A track that failed or was left.
 
     :param key: Its key.
     :param title: Its title.
     :param state: ``failed`` or ``left``.
     :param reason: Why.
-    :param separation_type: What was asked for, if the report says.
-    :param stem_name: The stem asked for.
-    :param source: Its audio, if the report says.
-    :param folder: Folder of its run.
+    :param separation_type: What it is separated into, if the report has it.
+    :param stem_name: The stem asked for with ``split_stem_advanced``.
+    :param source: Its audio, if the report has it.
+    :param folder: Folder of its DAG run, if a report has the track.
     :param entry: Address of its ledger entry.
     """
 
@@ -58,19 +57,19 @@ class Candidate:
 @dataclass
 class RetryPlan:
     """
-    What is to be tried again.
+    The tracks to retry.
 
-    :param rows: Lines of the catalogue.
-    :param kinds: How many of each separation type and stem name.
-    :param troubles: What could not be read, or cannot be tried again, and why.
+    :param rows: Rows of the catalogue.
+    :param kinds: How many rows there are of each separation type and stem name.
+    :param problems: What could not be read, and the tracks that cannot be retried.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     kinds: dict[str, int] = field(default_factory=dict)
-    troubles: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
-def retry_plan(
+def plan_retry(
     archive: Archive,
     scope: Scope,
     *,
@@ -79,32 +78,31 @@ def retry_plan(
     on_read: Callable[[], None] = lambda: None,
 ) -> RetryPlan:
     """
-    Find what failed or was left and has not landed since.
+    Find the tracks that failed or were left and have not landed since.
 
-    :param archive: The destination.
-    :param scope: Of these runs only.
+    :param scope: Only those of these DAG runs.
     :param states: ``failed``, ``left`` or both.
-    :param separation_type: Of this separation type only.
+    :param separation_type: Only those of this separation type.
     :param on_read: Called after each ledger entry.
-    :raises BucketError: the bucket cannot be listed.
+    :raises StorageError: the bucket cannot be listed.
     """
     plan, entries = RetryPlan(), {}
-    for found in archive.entries(on_read):
-        if found.entry is None:
-            plan.troubles.append(found.trouble)
+    for stored in archive.entries(on_read):
+        if stored.entry is None:
+            plan.problems.append(stored.error)
         else:
-            entries[found.uri] = found.entry
+            entries[stored.uri] = stored.entry
     files = archive.run_files()
     reports = list(archive.reports(files))
-    plan.troubles += [found.trouble for found in reports if found.report is None]
+    plan.problems += [stored.error for stored in reports if stored.report is None]
     candidates = [
         candidate
-        for candidate in [*_reported(reports, scope), *_only_in_ledger(reports, entries, scope)]
+        for candidate in [*_in_reports(reports, scope), *_in_ledger_only(reports, entries, scope)]
         if candidate.state in states
         and separation_type in (None, candidate.separation_type)
         and not _has_landed(archive, candidate, entries)
     ]
-    planned = _planned(archive, candidates, files, plan.troubles)
+    planned = _read_plans(archive, candidates, files, plan.problems)
     for candidate in candidates:
         _add(plan, candidate, planned.get((candidate.folder or "", candidate.key)), entries)
     return plan
@@ -115,13 +113,13 @@ def _add(
 ) -> None:
     entry = entries.get(candidate.entry or "")
     source = candidate.source or (entry.source if entry else None)
-    fields = planned or _fields_of(source)
+    fields = planned or _track_fields(source)
     try:
         track = Track.parse({"title": candidate.title, **fields, "key": candidate.key})
     except TrackError as e:
-        plan.troubles.append(f"Track {candidate.key!r} is left out, its audio is not known any more: {e}")
+        plan.problems.append(f"Track {candidate.key!r} is left out, its audio is no longer known: {e}")
         return
-    kind = candidate.separation_type or "not said"
+    kind = candidate.separation_type or "unknown"
     if candidate.stem_name:
         kind += f" {candidate.stem_name!r}"
     plan.kinds[kind] = plan.kinds.get(kind, 0) + 1
@@ -130,7 +128,8 @@ def _add(
     )
 
 
-def _fields_of(source: str | None) -> dict[str, Any]:
+def _track_fields(source: str | None) -> dict[str, Any]:
+    """Return the fields of a track that say what its audio is."""
     if source is None:
         return {}
     if "://" in source:
@@ -139,79 +138,93 @@ def _fields_of(source: str | None) -> dict[str, Any]:
     return {"task_id": task_id, "audio_id": audio_id}
 
 
-def _reported(reports: Iterable[FoundReport], scope: Scope) -> Iterable[Candidate]:
-    """Give what the newest report of each track says."""
+def _in_reports(reports: Iterable[StoredReport], scope: Scope) -> Iterator[Candidate]:
+    """Return the row of each track in its newest report."""
     seen = set()
-    for found in sorted(reports, key=lambda found: found.file.modified, reverse=True):
-        if found.report is None:
+    for stored in sorted(reports, key=lambda stored: stored.file.modified, reverse=True):
+        if stored.report is None:
             continue
-        head = found.report.head
-        for row in found.report.rows:
-            which = (row["track"], head.get("separation_type"), head.get("stem_name"))
-            if which in seen:
+        head = stored.report.head
+        kind, stem = head.get("separation_type"), head.get("stem_name")
+        for row in stored.report.rows.values():
+            if (row.track, kind, stem) in seen:
                 continue
-            seen.add(which)
-            if scope.dag_id not in (None, head["dag_id"]) or scope.run_id not in (None, head["run_id"]):
-                continue
-            if not _when(found.file, scope):
-                continue
-            yield Candidate(
-                row["track"], row.get("title"), state_of(row), row.get("message") or "",
-                head.get("separation_type"), head.get("stem_name"), row.get("source"), found.file.folder, row.get("entry"),
-            )  # fmt: skip
+            seen.add((row.track, kind, stem))
+            if _is_in_scope(head, stored.file, scope):
+                yield Candidate(
+                    key=row.track,
+                    title=row.title,
+                    state=row.state.value,
+                    reason=row.message or "",
+                    separation_type=kind,
+                    stem_name=stem,
+                    source=row.source,
+                    folder=stored.file.folder,
+                    entry=row.entry,
+                )
 
 
-def _when(file: RunFile, scope: Scope) -> bool:
-    since, until = scope.since, scope.until
-    return (since is None or file.modified >= since.timestamp()) and (
-        until is None or file.modified < until.timestamp()
+def _is_in_scope(head: Mapping[str, Any], file: RunFile, scope: Scope) -> bool:
+    return (
+        scope.dag_id in (None, head["dag_id"])
+        and scope.run_id in (None, head["run_id"])
+        and (scope.since is None or file.modified >= scope.since.timestamp())
+        and (scope.until is None or file.modified < scope.until.timestamp())
     )
 
 
-def _only_in_ledger(
-    reports: Iterable[FoundReport], entries: dict[str, LedgerEntry], scope: Scope
-) -> Iterable[Candidate]:
-    """Give what failed and no report speaks of any more."""
-    reported = {row.get("entry") for found in reports if found.report for row in found.report.rows}
+def _in_ledger_only(
+    reports: Iterable[StoredReport], entries: dict[str, LedgerEntry], scope: Scope
+) -> Iterator[Candidate]:
+    """Return the failed ledger entries that are in no report any more."""
+    reported = {row.entry for stored in reports if stored.report for row in stored.report.rows.values()}
     for uri, entry in entries.items():
         outcome = entry.current.outcome
         if entry.state is not EntryState.FAILED or uri in reported or outcome is None:
             continue
         if scope.covers(entry.current.asked_by, outcome.at):
             yield Candidate(
-                entry.track_key, entry.title, "failed", outcome.message, entry.separation_type.value,
-                entry.stem_name, entry.source, None, uri,
-            )  # fmt: skip
+                key=entry.track_key,
+                title=entry.title,
+                state="failed",
+                reason=outcome.message,
+                separation_type=entry.separation_type.value,
+                stem_name=entry.stem_name,
+                source=entry.source,
+                folder=None,
+                entry=uri,
+            )
 
 
 def _has_landed(archive: Archive, candidate: Candidate, entries: dict[str, LedgerEntry]) -> bool:
     entry = entries.get(candidate.entry or "")
     if entry is None or entry.state is not EntryState.LANDED:
         return False
-    # The same audio under another name may have landed, and this one not.
+    # The same audio may have landed as another track, and not as this one.
     return candidate.key == entry.track_key or any(
         f"/{safe_key(candidate.key)}/" in uri for uri in entry.landings if archive.destination.key_of(uri)
     )
 
 
-def _planned(
-    archive: Archive, candidates: Iterable[Candidate], files: Iterable[RunFile], troubles: list[str]
+def _read_plans(
+    archive: Archive, candidates: Iterable[Candidate], files: Iterable[RunFile], problems: list[str]
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """Look the tracks up in the plans of their runs: there they are as the user wrote them, signed addresses too."""
+    """Read the tracks from the plans of their DAG runs, which have the user's own fields and signed addresses."""
     wanted: dict[str, set[str]] = defaultdict(set)
     for candidate in candidates:
         wanted[candidate.folder or ""].add(candidate.key)
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    bucket = archive.destination.bucket
+    tracks: dict[tuple[str, str], dict[str, Any]] = {}
     for file in files:
         if file.planned is None or file.folder not in wanted:
             continue
         try:
-            body = read_object(archive.client, archive.destination.bucket, file.key)
+            body = archive.store.get(bucket, file.key)
             rows = [json.loads(line) for line in body.decode().split("\n") if line.strip()]
-            found |= {(file.folder, row["key"]): row for row in rows if row["key"] in wanted[file.folder]}
-        except (BucketError, ValueError, KeyError, TypeError) as e:
-            troubles.append(f"The plan s3://{archive.destination.bucket}/{file.key} cannot be read: {e}")
-    return found
+            tracks |= {(file.folder, row["key"]): row for row in rows if row["key"] in wanted[file.folder]}
+        except (StorageError, ValueError, KeyError, TypeError) as e:
+            problems.append(f"The plan {archive.destination.uri_of(file.key)} cannot be read: {e}")
+    return tracks
 
 
 def to_csv(rows: Iterable[dict[str, Any]]) -> str:

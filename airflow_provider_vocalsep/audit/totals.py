@@ -1,4 +1,4 @@
-"""What a ledger entry says was paid, refused, called back and landed: the counterpart of the vendor's own books."""
+"""What was paid, refused, called back and landed, by the history of a ledger entry: the totals of the vendor's account."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Scope:
     """
-    Which part of what happened is asked for.
+    A part of what happened.
 
-    :param dag_id: Of this DAG only.
-    :param run_id: Of this DAG run only.
-    :param since: Not before.
-    :param until: Before.
+    :param dag_id: Only of this DAG.
+    :param run_id: Only of this DAG run.
+    :param since: Only from this time on.
+    :param until: Only before this time.
     """
 
     dag_id: str | None = None
@@ -32,7 +32,7 @@ class Scope:
     until: datetime | None = None
 
     def covers(self, by: TaskInstanceRef | None, first: datetime, last: datetime | None = None) -> bool:
-        """Tell whether something belongs to it: who was at it, and when it happened, first and last."""
+        """Return whether something that a task instance did, between two times, is part of it."""
         if self.dag_id is not None and (by is None or by.dag_id != self.dag_id):
             return False
         if self.run_id is not None and (by is None or by.run_id != self.run_id):
@@ -49,16 +49,16 @@ ALL = Scope()
 @dataclass
 class Totals:
     """
-    Sums.
+    Counts and credits.
 
-    :param submits: Submissions that the vendor took.
-    :param credits: Credits that they were charged with.
+    :param submits: Submits that the vendor accepted.
+    :param credits: Credits charged for them.
     :param given_back: Credits that the vendor gave back.
-    :param failures: Vendor tasks that the vendor gave up.
-    :param refusals: Submissions that the vendor turned away with a code; nothing was charged.
-    :param callbacks: Deliveries of the vendor that the history knows of, repeated ones too.
-    :param landings: Times that stems landed.
-    :param in_doubt: Submissions of which it is not known whether the vendor took them.
+    :param failures: Vendor tasks that failed.
+    :param refusals: Submits that the vendor refused with a code; nothing was charged.
+    :param callbacks: The vendor's callbacks, repeated ones included.
+    :param landings: How often stems landed.
+    :param in_doubt: Submits that the vendor may have accepted: their answers were lost.
     """
 
     submits: int = 0
@@ -71,49 +71,49 @@ class Totals:
     in_doubt: int = 0
 
     def add(self, other: Totals) -> None:
-        """Add another's sums."""
+        """Add other totals."""
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the sums by name."""
+        """Return them by name."""
         return asdict(self)
 
 
-def books_of(entry: LedgerEntry, scope: Scope = ALL) -> Totals:
+def add_up_history(entry: LedgerEntry, scope: Scope = ALL) -> Totals:
     """
-    Add up what an entry's history says.
+    Add up the history of an entry.
 
     :param entry: The entry, of this version or an older one.
-    :param scope: Which part of it.
+    :param scope: Only this part of the history.
     """
-    books, given_up = Totals(), set()
+    totals, failed = Totals(), set()
     for event in entry.history:
-        first_word = (event.event, event.vendor_task_id) not in given_up
+        is_repeated = event.event == "failed" and event.vendor_task_id in failed
         if event.event == "failed":
-            given_up.add((event.event, event.vendor_task_id))
-        if scope.covers(event.by, event.at, event.last_at) and first_word:
-            _book(books, entry, event)
-    books.in_doubt = sum(scope.covers(attempt.asked_by, attempt.claimed_at) for attempt in entry.unanswered)
-    return books
+            failed.add(event.vendor_task_id)
+        if scope.covers(event.by, event.at, event.last_at) and not is_repeated:
+            _add_event(totals, entry, event)
+    totals.in_doubt = sum(scope.covers(attempt.asked_by, attempt.claimed_at) for attempt in entry.unanswered)
+    return totals
 
 
-def _book(books: Totals, entry: LedgerEntry, event: Event) -> None:
+def _add_event(totals: Totals, entry: LedgerEntry, event: Event) -> None:
     if event.event in ("submitted", "adopted"):
-        books.submits += 1
-        books.credits += price_of(entry) if event.credits is None else event.credits
+        totals.submits += 1
+        totals.credits += price_of(entry) if event.credits is None else event.credits
     elif event.event == "failed":
-        books.failures += 1
-        books.given_back += _given_back(entry, event)
+        totals.failures += 1
+        totals.given_back += _refund_of(entry, event)
     elif event.event in ("submit_refused", "sent_again"):
-        books.refusals += event.count if event.code is not None else 0
+        totals.refusals += event.count if event.code is not None else 0
     elif event.event == "called_back":
-        books.callbacks += event.count
+        totals.callbacks += event.count
     elif event.event == "landed":
-        books.landings += 1
+        totals.landings += 1
 
 
-def _given_back(entry: LedgerEntry, event: Event) -> float:
+def _refund_of(entry: LedgerEntry, event: Event) -> float:
     if event.credits is not None:
         return -event.credits
     refunded = any(
@@ -126,6 +126,6 @@ def _given_back(entry: LedgerEntry, event: Event) -> float:
 
 
 def last_event(entry: LedgerEntry, scope: Scope = ALL) -> Event | None:
-    """Return the latest line of the history in a scope, ``None`` if there is none."""
+    """Return the latest event of the history in a scope, ``None`` if there is none."""
     covered: Iterable[Event] = (e for e in entry.history if scope.covers(e.by, e.at, e.last_at))
     return max(covered, key=lambda e: e.last_at or e.at, default=None)

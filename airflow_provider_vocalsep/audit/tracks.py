@@ -1,4 +1,4 @@
-"""What happened to every track: one row for each ledger entry, and for each track that never got as far as one."""
+"""What happened to every track: a row for each ledger entry, and for each track that has only a row in a run report."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_vocalsep.audit.totals import ALL, Scope, Totals, books_of, last_event
+from airflow_provider_vocalsep.audit.totals import ALL, Scope, Totals, add_up_history, last_event
 from airflow_provider_vocalsep.ledger import EntryState
-from airflow_provider_vocalsep.runs.listing import state_of
 from airflow_provider_vocalsep.runs.report import RowState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from airflow_provider_vocalsep.audit.entries import Archive, Found, FoundReport
+    from airflow_provider_vocalsep.audit.entries import Archive, StoredReport
     from airflow_provider_vocalsep.ledger import LedgerEntry
+    from airflow_provider_vocalsep.runs.report import TrackRow
 
-#: States of a row, in the order of a track's life. ``in_doubt`` is a claim whose submit was not answered; ``left`` has none.
+#: States of a row, in the order of a track's life. ``in_doubt``: the answer to the submit was lost. ``left``: never claimed.
 STATES = ("left", "claimed", "in_doubt", "submitted", "separated", "landed", "failed")
 
-#: Rows of a report that say something which no ledger entry says: nothing was claimed.
-_UNCLAIMED = {RowState.FAILED.value, RowState.LEFT.value}
+#: States of a report's rows that may have no ledger entry, because nothing was claimed.
+_UNCLAIMED = (RowState.FAILED, RowState.LEFT)
+
+#: Events whose message is the reason of a failure.
+_FAILURES = ("failed", "submit_refused", "landing_failed", "submit_lost")
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,15 @@ class AuditRow:
     :param stem_name: The stem asked for with ``split_stem_advanced``.
     :param account: The vendor account that pays.
     :param source: Its audio.
-    :param books: What it cost.
-    :param first_at: When it was claimed first.
-    :param last_at: When something happened last.
-    :param last_event: What that was.
-    :param dag_id: Whose DAG was at it last.
-    :param run_id: Which run of it.
-    :param user: Who triggered that run by hand.
-    :param message: The vendor's or our words about the last failure, while it has not landed.
-    :param manifest: Where it landed last.
+    :param totals: What it cost.
+    :param first_at: When it was first claimed.
+    :param last_at: When its last event happened.
+    :param last_event: That event.
+    :param dag_id: DAG of that event.
+    :param run_id: DAG run of that event.
+    :param user: Who triggered that DAG run by hand.
+    :param message: Reason of the last failure, until it lands.
+    :param manifest: Address of the latest manifest.
     :param entry: Address of the ledger entry.
     """
 
@@ -56,7 +59,7 @@ class AuditRow:
     stem_name: str | None = None
     account: str | None = None
     source: str | None = None
-    books: Totals = field(default_factory=Totals)
+    totals: Totals = field(default_factory=Totals)
     first_at: datetime | None = None
     last_at: datetime | None = None
     last_event: str | None = None
@@ -69,102 +72,100 @@ class AuditRow:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it flat, for JSON and CSV."""
-        flat = {name: value for name, value in vars(self).items() if name != "books"}
+        flat = {name: value for name, value in vars(self).items() if name != "totals"}
         for name in ("first_at", "last_at"):
             flat[name] = flat[name].isoformat(timespec="seconds") if flat[name] else None
-        return {**flat, **self.books.as_dict()}
+        return {**flat, **self.totals.as_dict()}
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TrackFilter:
     """
-    Which rows are asked for.
+    Which rows to return.
 
     :param states: In one of these states; all if empty.
-    :param track: Part of the key or title, or a pattern with ``*``; or the whole of a vendor task's id.
-    :param scope: What happened in it.
+    :param track: Part of the key or title, or a pattern with ``*``; or the id of a vendor task.
+    :param scope: With an event in this scope.
     """
 
     states: frozenset[str] = frozenset()
     track: str | None = None
     scope: Scope = ALL
 
-    def names(self, texts: Iterable[str | None]) -> bool:
-        """Tell whether one of some names is asked for."""
+    def matches_name(self, names: Iterable[str | None]) -> bool:
+        """Return whether one of some names matches."""
         if self.track is None:
             return True
-        wanted = self.track.casefold()
-        given = [text.casefold() for text in texts if text]
-        if any(c in wanted for c in "*?["):
-            return any(fnmatch.fnmatchcase(text, wanted) for text in given)
-        return any(wanted in text for text in given)
+        pattern = self.track.casefold()
+        folded = [name.casefold() for name in names if name]
+        if any(c in pattern for c in "*?["):
+            return any(fnmatch.fnmatchcase(name, pattern) for name in folded)
+        return any(pattern in name for name in folded)
 
-    def is_state(self, state: str) -> bool:
-        """Tell whether a state is asked for."""
+    def matches_state(self, state: str) -> bool:
+        """Return whether a state matches."""
         return not self.states or state in self.states
 
 
 @dataclass
-class Audit:
+class TrackAudit:
     """
-    The answer.
+    Rows and their totals.
 
-    :param rows: What was asked for, by track.
-    :param books: Their sums.
-    :param states: How many are in which state.
-    :param troubles: What could not be read.
+    :param rows: The rows that match the filter, by track.
+    :param totals: The sum of their totals.
+    :param states: How many rows are in each state.
+    :param unreadable: Messages about what could not be read.
     """
 
     rows: list[AuditRow] = field(default_factory=list)
-    books: Totals = field(default_factory=Totals)
+    totals: Totals = field(default_factory=Totals)
     states: dict[str, int] = field(default_factory=dict)
-    troubles: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
     def add(self, row: AuditRow) -> None:
         """Add a row."""
         self.rows.append(row)
-        self.books.add(row.books)
+        self.totals.add(row.totals)
         self.states[row.state] = self.states.get(row.state, 0) + 1
 
 
-def audit(archive: Archive, wanted: Wanted, on_read: Callable[[], None] = lambda: None) -> Audit:
+def audit_tracks(
+    archive: Archive, wanted: TrackFilter, on_read: Callable[[], None] = lambda: None
+) -> TrackAudit:
     """
-    Go through ledger and run reports.
+    Read ledger and run reports.
 
-    :param archive: The destination.
-    :param wanted: Which rows are asked for.
     :param on_read: Called after each ledger entry.
-    :raises BucketError: they cannot be listed.
+    :raises StorageError: they cannot be listed.
     """
-    answer, claimed = Audit(), set()
-    for found in archive.entries(on_read):
-        if found.entry is None:
-            answer.troubles.append(found.trouble)
+    audit, claimed = TrackAudit(), set()
+    for stored in archive.entries(on_read):
+        if stored.entry is None:
+            audit.unreadable.append(stored.error)
             continue
-        entry = found.entry
+        entry = stored.entry
         claimed.add((entry.source, entry.separation_type.value, entry.stem_name))
-        row = row_of(found, entry, wanted)
-        if row is not None:
-            answer.add(row)
+        if row := entry_row(stored.uri, entry, wanted):
+            audit.add(row)
     reports = list(archive.reports(archive.run_files()))
-    answer.troubles += [found.trouble for found in reports if found.report is None]
-    for row in unclaimed(reports, claimed, wanted):
-        answer.add(row)
-    answer.rows.sort(key=lambda row: (row.track, row.separation_type or "", row.stem_name or ""))
-    return answer
+    audit.unreadable += [stored.error for stored in reports if stored.report is None]
+    for row in unclaimed_rows(reports, claimed, wanted):
+        audit.add(row)
+    audit.rows.sort(key=lambda row: (row.track, row.separation_type or "", row.stem_name or ""))
+    return audit
 
 
-def row_of(found: Found, entry: LedgerEntry, wanted: Wanted) -> AuditRow | None:
-    """Return the row of an entry, ``None`` if it is not asked for."""
-    state = state_of_entry(entry)
-    ids = {attempt.vendor_task_id for attempt in entry.attempts}
-    is_named = wanted.names([entry.track_key, entry.title, *entry.landings]) or wanted.track in ids
+def entry_row(uri: str, entry: LedgerEntry, wanted: TrackFilter) -> AuditRow | None:
+    """Return the row of a ledger entry, ``None`` if it does not match the filter."""
+    state = entry_state(entry)
+    vendor_task_ids = {attempt.vendor_task_id for attempt in entry.attempts}
+    names = [entry.track_key, entry.title, *entry.landings]
+    is_named = wanted.matches_name(names) or wanted.track in vendor_task_ids
     last = last_event(entry, wanted.scope)
-    if last is None or not is_named or not wanted.is_state(state):
+    if last is None or not is_named or not wanted.matches_state(state):
         return None
-    failed = [
-        e for e in entry.history if e.event in ("failed", "submit_refused", "landing_failed", "submit_lost")
-    ]
+    failures = [event.message for event in entry.history if event.event in _FAILURES]
     landings = sorted(entry.landings.items(), key=lambda item: item[1].at)
     return AuditRow(
         track=entry.track_key,
@@ -174,21 +175,21 @@ def row_of(found: Found, entry: LedgerEntry, wanted: Wanted) -> AuditRow | None:
         stem_name=entry.stem_name,
         account=entry.account,
         source=entry.source,
-        books=books_of(entry, wanted.scope),
+        totals=add_up_history(entry, wanted.scope),
         first_at=entry.history[0].at if entry.history else None,
         last_at=last.last_at or last.at,
         last_event=last.event,
         dag_id=last.by.dag_id if last.by else None,
         run_id=last.by.run_id if last.by else None,
         user=last.by.user if last.by else None,
-        message=failed[-1].message if failed and state != EntryState.LANDED.value else None,
+        message=failures[-1] if failures and state != EntryState.LANDED.value else None,
         manifest=landings[-1][0] if landings else None,
-        entry=found.uri,
+        entry=uri,
     )
 
 
-def state_of_entry(entry: LedgerEntry) -> str:
-    """Return the state of an entry, with a claim whose submit was not answered told apart once it is known to be lost."""
+def entry_state(entry: LedgerEntry) -> str:
+    """Return the state of an entry; ``in_doubt`` for a claim whose answer to the submit is known to be lost."""
     lost = {e.attempt_id for e in entry.history if e.event == "submit_lost"}
     left = any(e.event == "left_in_doubt" for e in entry.history)
     if entry.state is EntryState.CLAIMED and (entry.current.attempt_id in lost or left):
@@ -196,44 +197,54 @@ def state_of_entry(entry: LedgerEntry) -> str:
     return entry.state.value
 
 
-def unclaimed(
-    reports: Iterable[FoundReport], claimed: set[tuple[str, str, str | None]], wanted: Wanted
-) -> Iterable[AuditRow]:
+def unclaimed_rows(
+    reports: Iterable[StoredReport], claimed: set[tuple[str, str, str | None]], wanted: TrackFilter
+) -> Iterator[AuditRow]:
     """
-    Give the tracks of which only reports know: they failed, or were left, before anything was claimed.
+    Return rows of the tracks that are only in run reports: they failed, or were left, before anything was claimed.
 
-    :param reports: All reports.
-    :param claimed: Source, separation type and stem name of what the ledger knows.
-    :param wanted: Which are asked for.
+    :param claimed: Source, separation type and stem name of each ledger entry.
     """
     seen = set()
-    for found in sorted(reports, key=lambda found: found.file.modified, reverse=True):
-        head = found.report.head if found.report else {}
+    for stored in sorted(reports, key=lambda stored: stored.file.modified, reverse=True):
+        if stored.report is None:
+            continue
+        head = stored.report.head
         kind, stem = head.get("separation_type"), head.get("stem_name")
-        at = datetime.fromtimestamp(found.file.modified, tz=timezone.utc)
-        for row in found.report.rows if found.report else ():
-            which = (row["track"], kind, stem)
-            if which in seen:
+        at = datetime.fromtimestamp(stored.file.modified, tz=timezone.utc)
+        for row in stored.report.rows.values():
+            if (row.track, kind, stem) in seen:
                 continue
-            seen.add(which)
-            known = (row.get("source"), kind, stem) in claimed or row.get("attempt_id")
-            if known or state_of(row) not in _UNCLAIMED:
+            seen.add((row.track, kind, stem))
+            is_claimed = (row.source, kind, stem) in claimed or row.attempt_id
+            if is_claimed or row.state not in _UNCLAIMED:
                 continue
-            if not (wanted.is_state(state_of(row)) and wanted.names([row["track"], row.get("title")])):
-                continue
-            if not _in_scope(head, at, wanted.scope):
-                continue
-            yield AuditRow(
-                track=row["track"], title=row.get("title"), state=state_of(row), separation_type=kind, stem_name=stem,
-                source=row.get("source"), last_at=at, last_event=state_of(row), dag_id=head["dag_id"],
-                run_id=head["run_id"], user=head.get("user"), message=row.get("message"),
-            )  # fmt: skip
+            is_named = wanted.matches_name([row.track, row.title])
+            if is_named and wanted.matches_state(row.state.value) and _is_in_scope(head, at, wanted.scope):
+                yield _report_row(row, head, at)
 
 
-def _in_scope(head: dict[str, Any], at: datetime, scope: Scope) -> bool:
+def _report_row(row: TrackRow, head: Mapping[str, Any], at: datetime) -> AuditRow:
+    return AuditRow(
+        track=row.track,
+        title=row.title,
+        state=row.state.value,
+        separation_type=head.get("separation_type"),
+        stem_name=head.get("stem_name"),
+        source=row.source,
+        last_at=at,
+        last_event=row.state.value,
+        dag_id=head["dag_id"],
+        run_id=head["run_id"],
+        user=head.get("user"),
+        message=row.message,
+    )
+
+
+def _is_in_scope(head: Mapping[str, Any], at: datetime, scope: Scope) -> bool:
     return (
-        scope.dag_id in (None, head.get("dag_id"))
-        and scope.run_id in (None, head.get("run_id"))
+        scope.dag_id in (None, head["dag_id"])
+        and scope.run_id in (None, head["run_id"])
         and (scope.since is None or at >= scope.since)
         and (scope.until is None or at < scope.until)
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +14,12 @@ if TYPE_CHECKING:
 
     from airflow.cli.cli_config import Arg, GroupCommand
 
-#: Those about a destination. Airflow asks for them whenever any command of its is called, so their modules import next to nothing.
+#: The commands about a destination. Airflow lists them for every command of its own, so their modules import next to nothing.
 NAMES = ("audit", "prune", "retry-plan", "show", "verify")
 
 
 def airflow_commands() -> list[GroupCommand]:
-    """Return what Airflow's command line shows of this provider."""
+    """Return the commands that Airflow's command line shows for this provider."""
     from airflow.cli.cli_config import ActionCommand, GroupCommand
 
     return [
@@ -32,10 +31,10 @@ def airflow_commands() -> list[GroupCommand]:
                     name=name,
                     help=COMMANDS[name].help,
                     description=(command.help or "").replace("\b\n", ""),
-                    func=_runner(name),
-                    args=[_argument(param) for param in command.params if isinstance(param, _SHOWN)],
+                    func=_make_runner(name),
+                    args=[_to_argparse(param) for param in command.params if isinstance(param, _SHOWN)],
                 )
-                for name, command in ((name, _command(name)) for name in NAMES)
+                for name, command in ((name, _import_command(name)) for name in NAMES)
             ],
         )
     ]
@@ -44,49 +43,46 @@ def airflow_commands() -> list[GroupCommand]:
 _SHOWN = (click.Argument, click.Option)
 
 
-def _command(name: str) -> click.Command:
+def _import_command(name: str) -> click.Command:
     module, attribute = COMMANDS[name].address.split(":")
     command: click.Command = getattr(import_module(module), attribute)
     return command
 
 
-def _argument(param: click.Parameter) -> Arg:
-    """Say in argparse's words what click knows of a parameter. Click checks the values."""
+def _to_argparse(param: click.Parameter) -> Arg:
+    """Convert a parameter of click to one of argparse. Click validates the values."""
     from airflow.cli.cli_config import Arg
 
-    told: dict[str, Any]
+    options: dict[str, Any]
     if isinstance(param, click.Argument):
-        told = {"metavar": param.make_metavar(click.Context(click.Command(""))), "help": ""}
-        return Arg(flags=(param.name,), **told)  # type: ignore[no-untyped-call]
+        options = {"metavar": param.make_metavar(click.Context(click.Command(""))), "help": ""}
+        return Arg(flags=(param.name,), **options)  # type: ignore[no-untyped-call]
     assert isinstance(param, click.Option)  # noqa: S101 - nothing else is shown
-    told = {
-        "dest": param.name,
-        "default": None,
-        "help": (param.help or "").replace("%", "%%"),
-    }
+    options = {"dest": param.name, "default": None, "help": (param.help or "").replace("%", "%%")}
     flags = tuple(param.opts)
     if param.is_flag:
         # Of a pair, the one that is not the default.
-        flags, told["action"] = tuple(param.secondary_opts or param.opts), "store_true"
+        flags, options["action"] = tuple(param.secondary_opts or param.opts), "store_true"
     elif param.multiple:
-        told["action"] = "append"
+        options["action"] = "append"
     if isinstance(param.type, click.Choice):
-        told["choices"] = tuple(param.type.choices)
-    return Arg(flags=flags, **told)  # type: ignore[no-untyped-call]
+        options["choices"] = tuple(param.type.choices)
+    return Arg(flags=flags, **options)  # type: ignore[no-untyped-call]
 
 
-def _runner(name: str) -> Callable[[Any], None]:
+def _make_runner(name: str) -> Callable[[Any], None]:
     def run(args: Any) -> None:
-        # Airflow logs to standard output, where the answer goes.
-        logging.getLogger("botocore").setLevel(logging.WARNING)
-        command = _command(name)
-        command.main(_words(command, args), prog_name=f"airflow vocalsep {name}")
+        from airflow_provider_vocalsep.storage.clients import quiet_logs
+
+        quiet_logs()  # Airflow logs to standard output, where the command writes its output.
+        command = _import_command(name)
+        command.main(_to_command_line(command, args), prog_name=f"airflow vocalsep {name}")
 
     return run
 
 
-def _words(command: click.Command, args: Any) -> list[str]:
-    """Write what argparse has read as the command line that click reads."""
+def _to_command_line(command: click.Command, args: Any) -> list[str]:
+    """Convert what argparse has parsed back to a command line, for click."""
     options: list[str] = []
     arguments: list[str] = []
     for param in command.params:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from airflow_provider_vocalsep.cli.common import (
-    TROUBLE,
-    When,
+    FAILURE,
+    TimeOption,
     about_destination,
-    consoles,
-    nothing_at,
+    describe_empty,
+    make_consoles,
+    print_unreadable,
     progress,
-    warn_of,
 )
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from airflow_provider_vocalsep.audit.entries import Archive
-    from airflow_provider_vocalsep.audit.tracks import Audit, AuditRow
+    from airflow_provider_vocalsep.audit.tracks import AuditRow, TrackAudit
 
-#: See :data:`~airflow_provider_vocalsep.audit.tracks.STATES`, which is not imported for the list of commands.
+#: See :data:`~airflow_provider_vocalsep.audit.tracks.STATES`: importing it would slow the list of commands down.
 _STATES = ("left", "claimed", "in_doubt", "submitted", "separated", "landed", "failed")
 
 _STYLES = {"landed": "green", "failed": "red", "in_doubt": "red", "left": "yellow"}
@@ -57,8 +57,10 @@ Examples:
 )
 @click.option("--dag", "dag_id", help="Only what this DAG did.")
 @click.option("--run", "run_id", help="Only what this DAG run did.")
-@click.option("--since", type=When(), help="Only what happened since: 2026-11-01, or 7d for the last week.")
-@click.option("--until", type=When(), help="Only what happened before.")
+@click.option(
+    "--since", type=TimeOption(), help="Only what happened since: 2026-11-01, or 7d for the last week."
+)
+@click.option("--until", type=TimeOption(), help="Only what happened before.")
 @click.option(
     "--format", "form", default="table", show_default=True, type=click.Choice(["table", "json", "csv"])
 )
@@ -77,77 +79,71 @@ def audit(
     limit: int,
 ) -> None:
     """
-    What happened to every track: who had it separated, when, how often, what it cost, where it landed.
+    Show what happened to every track: its runs, dates, costs and stems.
 
-    Read from the ledger in the bucket, and from the run reports for what was never claimed; Airflow need not run. With --dag,
+    Reads the ledger in the bucket, and the run reports for tracks that were never claimed; Airflow need not run. With --dag,
     --run, --since or --until the counts are of that only.
 
     Exit code: 0, or 2 when something could not be read; it is named.
     """
     from airflow_provider_vocalsep.audit.totals import Scope
-    from airflow_provider_vocalsep.audit.tracks import Wanted, audit as go_through
+    from airflow_provider_vocalsep.audit.tracks import TrackFilter, audit_tracks
 
-    wanted = Wanted(frozenset(states), track, Scope(dag_id, run_id, since, until))
+    wanted = TrackFilter(frozenset(states), track, Scope(dag_id, run_id, since, until))
     with progress("Reading the ledger") as on_read:
-        answer = go_through(archive, wanted, lambda: on_read(1))
+        found = audit_tracks(archive, wanted, lambda: on_read(1))
     if form == "json":
-        _print_json(answer)
+        _print_json(found)
     elif form == "csv":
-        _print_csv(answer)
+        _print_csv(found)
     else:
-        _print_table(archive, answer, limit, is_filtered=wanted != Wanted())
-    warn_of(answer.troubles)
-    if answer.troubles:
-        sys.exit(TROUBLE)
+        _print_table(archive, found, limit, is_filtered=wanted != TrackFilter())
+    print_unreadable(found.unreadable)
+    if found.unreadable:
+        sys.exit(FAILURE)
 
 
-def _totals(answer: Audit) -> dict[str, Any]:
-    return {"separations": len(answer.rows), "states": answer.states, **answer.books.as_dict()}
+def _print_json(found: TrackAudit) -> None:
+    totals = {"separations": len(found.rows), "states": found.states, **found.totals.as_dict()}
+    click.echo(json.dumps({"totals": totals, "tracks": [row.as_dict() for row in found.rows]}, indent=1))
 
 
-def _print_json(answer: Audit) -> None:
-    click.echo(
-        json.dumps({"totals": _totals(answer), "tracks": [row.as_dict() for row in answer.rows]}, indent=1)
-    )
-
-
-def _print_csv(answer: Audit) -> None:
+def _print_csv(found: TrackAudit) -> None:
     from airflow_provider_vocalsep.audit.tracks import AuditRow
 
     columns = list(AuditRow("", None, "", None).as_dict())
     writer = csv.DictWriter(sys.stdout, columns)
     writer.writeheader()
-    writer.writerows(row.as_dict() for row in answer.rows)
+    writer.writerows(row.as_dict() for row in found.rows)
 
 
-def _print_table(archive: Archive, answer: Audit, limit: int, *, is_filtered: bool) -> None:
-    out, _ = consoles()
-    if not answer.rows:
-        out.print(
-            "No track matches." if is_filtered and not answer.troubles else nothing_at(archive),
-            soft_wrap=True,
-        )
+def _print_table(archive: Archive, found: TrackAudit, limit: int, *, is_filtered: bool) -> None:
+    out, _ = make_consoles()
+    if not found.rows:
+        is_empty = not is_filtered or found.unreadable
+        out.print(describe_empty(archive) if is_empty else "No track matches.", soft_wrap=True)
         return
-    shown = answer.rows[:limit] if limit else answer.rows
-    out.print(_table(shown))
-    if len(shown) < len(answer.rows):
-        out.print(f"and {len(answer.rows) - len(shown)} more: --limit 0 shows all, --format csv writes all.")
-    books = answer.books
-    states = ", ".join(f"{count} {state}" for state, count in sorted(answer.states.items()))
-    out.print(f"{len(answer.rows)} separations: {states}", soft_wrap=True)
+    shown = found.rows[:limit] if limit else found.rows
+    out.print(_make_table(shown))
+    if len(shown) < len(found.rows):
+        out.print(f"and {len(found.rows) - len(shown)} more: --limit 0 shows all, --format csv writes all.")
+    totals = found.totals
+    states = ", ".join(f"{count} {state}" for state, count in sorted(found.states.items()))
+    out.print(f"{len(found.rows)} separations: {states}", soft_wrap=True)
     out.print(
-        f"{books.submits} submits, {books.credits:g} credits, {books.given_back:g} given back, {books.failures} failures, "
-        f"{books.refusals} refused submits, {books.callbacks} callbacks, {books.landings} landings",
+        f"{totals.submits} submits, {totals.credits:g} credits, {totals.given_back:g} given back, "
+        f"{totals.failures} failures, {totals.refusals} refused submits, {totals.callbacks} callbacks, "
+        f"{totals.landings} landings",
         soft_wrap=True,
     )
-    if books.in_doubt:
+    if totals.in_doubt:
         out.print(
-            f"{books.in_doubt} submits in doubt: their answers were lost, and they may be paid for.",
+            f"{totals.in_doubt} submits in doubt: their answers were lost, and they may be paid for.",
             soft_wrap=True,
         )
 
 
-def _table(rows: list[AuditRow]) -> Table:
+def _make_table(rows: list[AuditRow]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -165,9 +161,9 @@ def _table(rows: list[AuditRow]) -> Table:
             Text(row.track),
             Text(kind),
             Text(row.state, style=_STYLES.get(row.state, "cyan")),
-            str(row.books.submits),
-            f"{row.books.credits - row.books.given_back:g}",
-            str(row.books.failures),
+            str(row.totals.submits),
+            f"{row.totals.credits - row.totals.given_back:g}",
+            str(row.totals.failures),
             f"{row.last_at:%Y-%m-%d %H:%M}" if row.last_at else "",
             Text("/".join(part for part in (row.dag_id, row.run_id) if part)),
         )

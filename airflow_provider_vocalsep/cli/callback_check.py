@@ -17,15 +17,15 @@ from airflow_provider_vocalsep.callbacks.check import BrokenError, check_way
     "--conn-id",
     default="vocalsep_default",
     show_default=True,
-    help="The Airflow connection whose callback_base_url and callback_secret are tried.",
+    help="The Airflow connection whose callback_base_url and callback_secret are checked.",
 )
 def callback_check(conn_id: str) -> None:
     """
-    Try the way of the vendor's callbacks to this Airflow.
+    Check that the vendor's callbacks reach this Airflow.
 
-    Posts a correctly signed test delivery through the public address of the connection and says which part of the way
-    works: name, TLS, path, token, signature, database. Nothing is changed. Run it where the connection is known (a worker,
-    the API server, or anywhere with AIRFLOW_CONN_... set), best from outside your network.
+    Posts a correctly signed test callback to the public address of the connection and prints which steps work: name, TLS,
+    path, token, signature, database. Changes nothing. Run it where the connection is defined (a worker, the API server, or
+    anywhere with AIRFLOW_CONN_... set), best from outside your network.
     """
     from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
 

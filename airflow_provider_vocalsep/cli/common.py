@@ -1,4 +1,4 @@
-"""What the commands about a destination share: their options, and how they fail and stop."""
+"""Options, errors and output that the commands about a destination share."""
 
 from __future__ import annotations
 
@@ -19,65 +19,65 @@ if TYPE_CHECKING:
 
     from airflow_provider_vocalsep.audit.entries import Archive
 
-#: Exit code for what could not be done or told; also click's own for wrong usage.
-TROUBLE = 2
+#: Exit code of a command that failed or could not read everything; also click's own for wrong usage.
+FAILURE = 2
 
-#: Exit code after Ctrl-C, as shells have it.
+#: Exit code after Ctrl-C, as of a shell.
 INTERRUPTED = 130
 
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([hdwy])")
 _DAYS = {"h": 1 / 24, "d": 1, "w": 7, "y": 365}
 
 
-class When(click.ParamType):  # type: ignore[type-arg]
-    """A point in time: a date, a date and time, or so long ago."""
+class TimeOption(click.ParamType):  # type: ignore[type-arg]
+    """A point in time: a date, a date and time, or a time ago."""
 
     name = "when"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime | None:
-        """Read it; without a time zone it is UTC."""
+        """Parse it; without a time zone it is UTC."""
         if isinstance(value, datetime):
             return value
-        days = _days(value)
+        days = _parse_days(value)
         if days is not None:
             return datetime.now(tz=timezone.utc) - timedelta(days=days)
         try:
             at = datetime.fromisoformat(str(value).strip().replace("Z", "+00:00"))
         except ValueError:
             self.fail(
-                f"{value!r} is no time. Write 2026-11-23, 2026-11-23T18:00 (UTC), or 7d for a week ago.",
+                f"{value!r} is not a time. Write 2026-11-23, 2026-11-23T18:00 (UTC), or 7d for a week ago.",
                 param,
                 ctx,
             )
         return at if at.tzinfo else at.replace(tzinfo=timezone.utc)
 
 
-class Age(click.ParamType):  # type: ignore[type-arg]
+class AgeOption(click.ParamType):  # type: ignore[type-arg]
     """A length of time, in days."""
 
     name = "age"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it."""
+        """Parse it."""
         if isinstance(value, float):
             return value
-        days = _days(value)
+        days = _parse_days(value)
         if days is None:
-            self.fail(f"{value!r} is no length of time. Write 90d, 12w, 1y or 36h.", param, ctx)
+            self.fail(f"{value!r} is not an age. Write 90d, 12w, 1y or 36h.", param, ctx)
         return days
 
 
-def _days(text: Any) -> float | None:
-    """Read a length of time; ``None`` for what is none, or longer than a century."""
+def _parse_days(text: Any) -> float | None:
+    """Parse a length of time; return ``None`` if it is not one, or longer than a century."""
     found = _AGE.fullmatch(str(text).strip())
     days = float(found[1]) * _DAYS[found[2]] if found else None
     return days if days is not None and days <= 36525 else None
 
 
 def about_destination(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command its destination and the options of the object storage; it is called with the open archive."""
+    """Add the destination and the options of the object storage to a command, and call it with the archive."""
 
     @click.argument("address", metavar="s3://BUCKET/PREFIX")
     @click.option(
@@ -90,55 +90,51 @@ def about_destination(command: Callable[..., None]) -> Callable[..., None]:
         address: str, ledger: str | None, endpoint_url: str | None, profile: str | None, **options: Any
     ) -> None:
         from airflow_provider_vocalsep.api.errors import VocalSepError
-        from airflow_provider_vocalsep.audit.bucket import client_of
         from airflow_provider_vocalsep.audit.entries import Archive
+        from airflow_provider_vocalsep.storage import clients
 
         try:
-            client = client_of(endpoint_url=endpoint_url, profile=profile)
-            command(Archive.open(client, address, ledger), **options)
+            store = clients.store_from_shell(endpoint_url=endpoint_url, profile=profile)
+            command(Archive.open(store, address, ledger), **options)
         except VocalSepError as e:
             fail(str(e))
         except KeyboardInterrupt:
-            click.echo("Stopped. Run it again at any time: it begins anew.", err=True)
+            click.echo("Stopped. Run it again at any time; it starts from the beginning.", err=True)
             sys.exit(INTERRUPTED)
 
     return with_archive
 
 
 def fail(message: str) -> NoReturn:
-    """End the command, because something could not be done or told."""
+    """Print an error and end the command."""
     click.echo(f"Error: {message}", err=True)
-    sys.exit(TROUBLE)
+    sys.exit(FAILURE)
 
 
-def warn_of(troubles: list[str]) -> None:
-    """Name what could not be read."""
-    for trouble in troubles:
-        click.echo(f"Not readable: {trouble}", err=True)
+def print_unreadable(messages: list[str]) -> None:
+    """Print on standard error what could not be read."""
+    for message in messages:
+        click.echo(f"Not readable: {message}", err=True)
 
 
-def consoles() -> tuple[Console, Console]:
-    """Return the console for the answer, and the one for progress and notes."""
+def make_consoles() -> tuple[Console, Console]:
+    """Return the console for the output, and the one for progress and notes."""
     from rich.console import Console
 
     return Console(highlight=False), Console(stderr=True, highlight=False)
 
 
 @contextmanager
-def progress(
-    words: str, *, total: float | None = None, in_bytes: bool = False
-) -> Iterator[Callable[[float], None]]:
+def progress(label: str, *, total: float | None = None) -> Iterator[Callable[[float], None]]:
     """
-    Show a bar, on a terminal only.
+    Show a progress bar, on a terminal only.
 
-    :param words: What is going on.
-    :param total: How much there is; ``None`` when that is not known.
-    :param in_bytes: Whether bytes are counted, or objects.
-    :return: Takes how much more is done.
+    :param total: How many objects there are; ``None`` when that is not known.
+    :return: Called with how many more are done.
     """
-    _, notes = consoles()
-    with _bar(notes, in_bytes=in_bytes) as bar:
-        task = bar.add_task(words, total=total)
+    _, notes = make_consoles()
+    with _make_bar(notes) as bar:
+        task = bar.add_task(label, total=total)
 
         def advance(more: float) -> None:
             bar.advance(task, more)
@@ -146,25 +142,16 @@ def progress(
         yield advance
 
 
-def _bar(console: Console, *, in_bytes: bool) -> Progress:
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+def _make_bar(console: Console) -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    counted = [DownloadColumn(), TransferSpeedColumn()] if in_bytes else [MofNCompleteColumn()]
-    columns = [TextColumn("{task.description}"), BarColumn(), *counted, TimeRemainingColumn()]
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def nothing_at(archive: Archive) -> str:
-    """Say that there is nothing at an address, and what to do."""
+def describe_empty(archive: Archive) -> str:
+    """Return the message for a destination without a ledger and run reports."""
     return (
-        f"There is nothing of ours at {archive.destination.uri}: no ledger at {archive.ledger.uri}/ and no run. Give the "
+        f"No vocalsep ledger or run reports found at {archive.destination.uri} (ledger: {archive.ledger.uri}/). Give the "
         "destination= of your DAGs, and --ledger if they set ledger=."
     )

@@ -23,7 +23,7 @@ from airflow_provider_vocalsep.demo.run import Demo
     type=click.Path(file_okay=False, path_type=Path),
     default=".demo",
     show_default=True,
-    help="Folder of all its data. The next demo there pays for nothing that landed before.",
+    help="Folder of all its data. The next demo there pays nothing for tracks that have landed.",
 )
 @click.option(
     "--separation-type",
@@ -35,14 +35,14 @@ from airflow_provider_vocalsep.demo.run import Demo
 @click.option(
     "--stay/--no-stay",
     default=None,
-    help="Keep everything running until Ctrl-C, to look around. By default at a terminal, unless CI=true.",
+    help="Keep everything running until Ctrl-C, to explore. Default: on a terminal, unless CI=true.",
 )
 def demo(home: Path, separation_type: str, stay: bool | None) -> None:
     """
     Separate a catalogue end to end on this machine.
 
-    Starts the sandbox as vendor, an S3 server and Airflow, all on loopback and on free ports; uploads a catalogue,
-    runs the DAG separate_catalogue over it, shows what landed, and leaves HOME/report.json. Succeeds only if every
+    Starts the sandbox as the vendor, an S3 server and Airflow, all on loopback and on free ports; uploads a catalogue,
+    runs the DAG separate_catalogue on it, prints what landed, and writes HOME/report.json. Succeeds only if every
     track landed.
     """
     console = Console()

@@ -12,11 +12,11 @@ from airflow_provider_vocalsep import __version__
 
 class LazyCommand(NamedTuple):
     """
-    A command that is imported when it is asked for.
+    A command that is imported when it runs.
 
     :param address: ``module:attribute`` of the click command.
     :param extra: Extra of the distribution that it needs.
-    :param help: What the list of commands says about it.
+    :param help: Its line in the list of commands.
     """
 
     address: str
@@ -34,7 +34,7 @@ COMMANDS = {
     "callback-check": LazyCommand(
         "airflow_provider_vocalsep.cli.callback_check:callback_check",
         "dev",
-        "Try the way of the vendor's callbacks to this Airflow.",
+        "Check that the vendor's callbacks reach this Airflow.",
     ),
     "demo": LazyCommand(
         "airflow_provider_vocalsep.cli.demo:demo",
@@ -49,7 +49,7 @@ COMMANDS = {
     "retry-plan": LazyCommand(
         "airflow_provider_vocalsep.cli.retry_plan:retry_plan",
         "dev",
-        "Write a catalogue of what failed or was left.",
+        "Write a catalogue of the tracks that failed or were left.",
     ),
     "sandbox": LazyCommand(
         "airflow_provider_vocalsep.cli.sandbox:sandbox",
@@ -70,14 +70,14 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands by name and imports the one that runs."""
+    """A group that imports a command only when it runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
         return sorted({*super().list_commands(ctx), *COMMANDS})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command; one whose extra is missing becomes a command that says so."""
+        """Import a command; if its extra is missing, return one that names the extra."""
         lazy = COMMANDS.get(cmd_name)
         if lazy is None:
             return super().get_command(ctx, cmd_name)
@@ -87,18 +87,18 @@ class LazyGroup(click.Group):
         try:
             command: click.Command = getattr(import_module(module), attribute)
         except ModuleNotFoundError as e:
-            return _not_installed(cmd_name, lazy, e)
+            return _make_explanation(cmd_name, lazy, e)
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; one that lacks a module only when it runs says which extra to install, too."""
+        """Run a command; if a module is missing, name the extra to install."""
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as e:
             name = ctx.invoked_subcommand
             if name not in COMMANDS or (e.name or "").startswith("airflow_provider_vocalsep"):
                 raise
-            raise _missing_extra(name, COMMANDS[name], e) from e
+            raise _missing_extra_error(name, COMMANDS[name], e) from e
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing any."""
@@ -106,18 +106,18 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, COMMANDS[name].help) for name in sorted(COMMANDS)])
 
 
-def _not_installed(name: str, lazy: LazyCommand, error: ModuleNotFoundError) -> click.Command:
+def _make_explanation(name: str, lazy: LazyCommand, error: ModuleNotFoundError) -> click.Command:
     @click.command(name, context_settings={"ignore_unknown_options": True}, add_help_option=False)
     @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
     def explain(arguments: tuple[str, ...]) -> None:
-        raise _missing_extra(name, lazy, error)
+        raise _missing_extra_error(name, lazy, error)
 
     return explain
 
 
-def _missing_extra(name: str, lazy: LazyCommand, error: ModuleNotFoundError) -> click.ClickException:
+def _missing_extra_error(name: str, lazy: LazyCommand, error: ModuleNotFoundError) -> click.ClickException:
     return click.ClickException(
-        f"'vocalsep {name}' needs more than the provider itself ({error}). Install its extra: "
+        f"'vocalsep {name}' needs more packages ({error}). Install its extra: "
         f"pip install 'airflow-provider-vocalsep[{lazy.extra}]'"
     )
 
@@ -128,7 +128,7 @@ EXAMPLES = """
 Examples:
   vocalsep demo                  see a whole run: real stems in a real bucket
   vocalsep sandbox --port 9000   a vendor to develop and test DAGs against
-  vocalsep callback-check        can the vendor's callbacks reach this Airflow?
+  vocalsep callback-check        do the vendor's callbacks reach this Airflow?
   vocalsep audit s3://stems      what happened to every track, and what it cost
   vocalsep verify s3://stems     are they still the bytes that landed?
 """

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from airflow_provider_vocalsep.cli.common import (
-    TROUBLE,
-    When,
+    FAILURE,
+    TimeOption,
     about_destination,
     fail,
+    print_unreadable,
     progress,
-    warn_of,
 )
 
 if TYPE_CHECKING:
@@ -49,13 +49,15 @@ Then, in a DAG:
     type=click.Choice(["failed", "left"]),
     help="Only these. [default: both]",
 )
-@click.option("--separation-type", help="Only what was to be separated into this.")
+@click.option("--separation-type", help="Only tracks of this separation type.")
 @click.option("--dag", "dag_id", help="Only of this DAG.")
 @click.option("--run", "run_id", help="Only of this DAG run.")
 @click.option(
-    "--since", type=When(), help="Only of runs that reported since: 2026-11-01, or 7d for the last week."
+    "--since",
+    type=TimeOption(),
+    help="Only of runs that reported since: 2026-11-01, or 7d for the last week.",
 )
-@click.option("--until", type=When(), help="Only of runs that reported before.")
+@click.option("--until", type=TimeOption(), help="Only of runs that reported before.")
 def retry_plan(
     archive: Archive,
     output: str,
@@ -69,23 +71,24 @@ def retry_plan(
     """
     Write a catalogue of the tracks that failed, or were left because the credits were used up.
 
-    What has landed since is left out. PlanCatalogueOperator takes the file as it is; its last two columns say what went wrong.
+    Tracks that have landed since are left out. PlanCatalogueOperator reads the file as it is; its last two columns are the
+    state and the reason.
 
-    Exit code: 0, or 2 when something could not be read or a track's audio is not known any more; it is named.
+    Exit code: 0, or 2 when something could not be read or a track's audio is no longer known; it is named.
     """
-    from airflow_provider_vocalsep.audit.retry_plan import retry_plan as make_plan, to_csv, to_jsonl
+    from airflow_provider_vocalsep.audit.retry_plan import plan_retry, to_csv, to_jsonl
     from airflow_provider_vocalsep.audit.totals import Scope
 
     scope = Scope(dag_id, run_id, since, until)
     chosen = {"states": frozenset(states)} if states else {}
     with progress("Reading the ledger") as on_read:
-        plan = make_plan(
+        plan = plan_retry(
             archive, scope, separation_type=separation_type, on_read=lambda: on_read(1), **chosen
         )
     if len(plan.kinds) > 1:
-        found = ", ".join(f"{count} of {kind}" for kind, count in sorted(plan.kinds.items()))
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(plan.kinds.items()))
         fail(
-            f"A catalogue is separated into one thing, and these are of several: {found}. Choose with --separation-type."
+            f"A catalogue has one separation type, and these tracks have several: {kinds}. Set --separation-type."
         )
     text = to_jsonl(plan.rows) if output.endswith((".jsonl", ".ndjson")) else to_csv(plan.rows)
     if output == "-":
@@ -96,12 +99,8 @@ def retry_plan(
         except OSError as e:
             fail(f"{output} could not be written: {e.strerror}.")
     kind = f", {next(iter(plan.kinds))}" if plan.kinds else ""
-    said = (
-        f"{len(plan.rows)} tracks to try again{kind}."
-        if plan.rows
-        else "Nothing failed or was left: no tracks to try again."
-    )
-    click.echo(said, err=True)
-    warn_of(plan.troubles)
-    if plan.troubles:
-        sys.exit(TROUBLE)
+    summary = f"{len(plan.rows)} tracks to retry{kind}." if plan.rows else "No tracks failed or were left."
+    click.echo(summary, err=True)
+    print_unreadable(plan.problems)
+    if plan.problems:
+        sys.exit(FAILURE)

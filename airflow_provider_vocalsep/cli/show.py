@@ -9,17 +9,17 @@ import click
 
 from airflow_provider_vocalsep.cli.common import (
     about_destination,
-    consoles,
     fail,
+    make_consoles,
+    print_unreadable,
     progress,
-    warn_of,
 )
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from airflow_provider_vocalsep.audit.entries import Archive
-    from airflow_provider_vocalsep.audit.timeline import Story
+    from airflow_provider_vocalsep.audit.timeline import TrackHistory
     from airflow_provider_vocalsep.landing.manifest import Manifest
     from airflow_provider_vocalsep.ledger import LedgerEntry
 
@@ -38,36 +38,33 @@ Examples:
 @click.option("--format", "form", default="table", show_default=True, type=click.Choice(["table", "json"]))
 def show(archive: Archive, track: str, form: str) -> None:
     """
-    Everything about one track: its history, what it cost, its stems and their digests.
+    Show everything about one track: its history, what it cost, its stems and their digests.
 
     TRACK is the key of the catalogue, or the id of a vendor task.
     """
-    from airflow_provider_vocalsep.audit.timeline import find
+    from airflow_provider_vocalsep.audit.timeline import find_track
 
     with progress("Reading the ledger") as on_read:
-        story = find(archive, track, lambda: on_read(1))
-    warn_of(story.troubles)
-    if not story.entries and not story.manifests:
+        history = find_track(archive, track, lambda: on_read(1))
+    print_unreadable(history.unreadable)
+    if not history.entries and not history.manifests:
         fail(
             f"There is no track {track!r} at {archive.destination.uri}. `vocalsep audit {archive.destination.uri} --track "
-            f"'{track}*'` looks for keys that begin like it."
+            f"'{track}*'` lists the tracks whose keys begin with it."
         )
     if form == "json":
-        _print_json(story)
+        _print_json(history)
         return
-    out, _ = consoles()
-    for found in story.entries:
-        if found.entry:
-            _print_entry(out, found.entry, found.uri)
-    for manifest in story.manifests:
+    out, _ = make_consoles()
+    for uri, entry in history.entries:
+        _print_entry(out, entry, uri)
+    for manifest in history.manifests:
         _print_manifest(out, manifest)
 
 
-def _print_json(story: Story) -> None:
-    entries = [
-        {"uri": found.uri, **json.loads(found.entry.to_json())} for found in story.entries if found.entry
-    ]
-    manifests = [json.loads(manifest.to_json()) for manifest in story.manifests]
+def _print_json(history: TrackHistory) -> None:
+    entries = [{"uri": uri, **json.loads(entry.to_json())} for uri, entry in history.entries]
+    manifests = [json.loads(manifest.to_json()) for manifest in history.manifests]
     click.echo(json.dumps({"entries": entries, "manifests": manifests}, indent=1, ensure_ascii=False))
 
 
@@ -75,20 +72,18 @@ def _print_entry(out: Console, entry: LedgerEntry, uri: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from airflow_provider_vocalsep.audit.timeline import details_of, who_of, words_of
-    from airflow_provider_vocalsep.audit.totals import books_of
-    from airflow_provider_vocalsep.audit.tracks import state_of_entry
+    from airflow_provider_vocalsep.audit.timeline import describe_event, format_details, format_task_instance
+    from airflow_provider_vocalsep.audit.totals import add_up_history
+    from airflow_provider_vocalsep.audit.tracks import entry_state
 
     kind = " ".join(part for part in (entry.separation_type.value, entry.stem_name) if part)
     title = f" ({entry.title})" if entry.title and entry.title != entry.track_key else ""
-    books = books_of(entry)
-    out.print(
-        Text(f"{entry.track_key}{title}: {kind}, {state_of_entry(entry)}", style="bold"), soft_wrap=True
-    )
+    totals = add_up_history(entry)
+    out.print(Text(f"{entry.track_key}{title}: {kind}, {entry_state(entry)}", style="bold"), soft_wrap=True)
     out.print(Text(f"{entry.source}, paid by account {entry.account}"), soft_wrap=True)
-    paid = f"{books.submits} submits, {books.credits:g} credits"
-    paid += f", {books.given_back:g} given back" if books.given_back else ""
-    paid += f", {books.in_doubt} in doubt" if books.in_doubt else ""
+    paid = f"{totals.submits} submits, {totals.credits:g} credits"
+    paid += f", {totals.given_back:g} given back" if totals.given_back else ""
+    paid += f", {totals.in_doubt} in doubt" if totals.in_doubt else ""
     out.print(paid, soft_wrap=True)
     table = Table()
     table.add_column("UTC", no_wrap=True)
@@ -98,9 +93,9 @@ def _print_entry(out: Console, entry: LedgerEntry, uri: str) -> None:
     for event in entry.history:
         table.add_row(
             f"{event.at:%Y-%m-%d %H:%M:%S}",
-            Text(words_of(event)),
-            Text(who_of(event.by)),
-            Text(details_of(event)),
+            Text(describe_event(event)),
+            Text(format_task_instance(event.by)),
+            Text(format_details(event)),
         )
     out.print(table)
     out.print(Text(f"Ledger entry: {uri}\n"), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The link from a task instance to the page that tells what became of its tracks."""
+"""The link from a task instance to the page that shows its tracks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 class PageLink(BaseOperatorLink):
     """
-    Opens the page *Vocal separation* where it shows what a task instance is about, as its operator's ``page`` says.
+    Opens the page *Vocal separation* at the tracks of a task instance; the operator's ``page`` returns the address.
 
-    The address has no slash in front: Airflow's UI resolves it against its own base, whatever path it is served under and
-    whatever a worker knows of that. It is there from when the task first defers or ends, for a batch from its start.
+    The address has no leading slash: Airflow's UI resolves it against its own base path, which a worker does not know. The
+    link exists once the task first defers or ends, for a batch from its start.
     """
 
     name = "Vocal separation"
@@ -26,11 +26,11 @@ class PageLink(BaseOperatorLink):
 
     @property
     def xcom_key(self) -> str:
-        """Where the worker leaves the link."""
+        """XCom key of the link, which the worker stores."""
         return self.key
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the link of a task instance, empty where the page has nothing to show. Asks nobody."""
+        """Return the link of a task instance, empty where the page has nothing to show."""
         page: Any = getattr(operator, "page", None)
         return page(ti_key) if callable(page) else ""
 
@@ -53,5 +53,5 @@ def search_page(text: str) -> str:
     return _address("tracks", q=text)
 
 
-def _address(view: str, **asked: str | int) -> str:
-    return f"{PAGE_PATH.lstrip('/')}/{view}?{urlencode(asked, quote_via=quote)}"
+def _address(view: str, **query: str | int) -> str:
+    return f"{PAGE_PATH.lstrip('/')}/{view}?{urlencode(query, quote_via=quote)}"

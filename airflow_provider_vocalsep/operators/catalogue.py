@@ -23,8 +23,7 @@ from airflow_provider_vocalsep.catalogue.plan import Plan, SeenKeys, chunks
 from airflow_provider_vocalsep.catalogue.sources import read_rows
 from airflow_provider_vocalsep.links.page import PageLink, run_page
 from airflow_provider_vocalsep.observability.lineage import LISTED, Data, tell_hook_lineage
-from airflow_provider_vocalsep.operators._runtime import raise_for_airflow, task_instance_ref
-from airflow_provider_vocalsep.storage.clients import store_from_connection
+from airflow_provider_vocalsep.operators._runtime import raise_for_airflow, s3_client_of, task_instance_ref
 from airflow_provider_vocalsep.storage.errors import StorageError
 from airflow_provider_vocalsep.storage.location import Location, parse_s3_uri
 
@@ -161,7 +160,7 @@ class PlanCatalogueOperator(BaseOperator):
         bad_rows, size = _checked(self.bad_rows), int(self.chunk_size)
         if size < 1:
             raise CatalogueError(f"chunk_size is a number of tracks, not {self.chunk_size!r}.")
-        client = store_from_connection(self.aws_conn_id).client
+        client = s3_client_of(self.aws_conn_id)
         ref = task_instance_ref(context)
         location = Location.parse(self.destination).run_folder(ref.dag_id, ref.run_id, ref.task_id)
         bucket, folder = location.bucket, location.prefix
@@ -249,7 +248,7 @@ def opened(catalogue: str, aws_conn_id: str | None) -> Iterator[IO[bytes]]:
             return
         with tempfile.TemporaryFile() as copy:
             if catalogue.startswith("s3://"):
-                store_from_connection(aws_conn_id).client.download_fileobj(*parse_s3_uri(catalogue), copy)
+                s3_client_of(aws_conn_id).download_fileobj(*parse_s3_uri(catalogue), copy)
             else:
                 from airflow.sdk import ObjectStoragePath
 

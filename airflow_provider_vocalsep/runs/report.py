@@ -1,4 +1,4 @@
-"""What became of the tracks of a task instance: one JSON Lines file, state of a batch and account of it in one."""
+"""Run reports: what happened to the tracks of a task instance, as JSON Lines. They are a batch's saved state too."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.ledger.entry import source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from airflow_provider_vocalsep.api.track import Track
     from airflow_provider_vocalsep.landing.manifest import Manifest
@@ -30,23 +30,32 @@ class ReportError(VocalSepError):
 class RowState(str, Enum):
     """Where a track stands."""
 
-    #: Not looked at yet.
+    #: Not processed yet.
     PLANNED = "planned"
-    #: Paid for; the vendor is at it.
+    #: Paid for; the vendor has not finished.
     WAITING = "waiting"
     #: The answer to its submit was lost; its callback is awaited.
     IN_DOUBT = "in_doubt"
     #: Stems and manifest are in the bucket.
     LANDED = "landed"
-    #: It came to nothing; the message says why.
+    #: Its separation or landing failed; the message says why.
     FAILED = "failed"
     #: Not claimed: the credits were used up.
     LEFT = "left"
 
+    @classmethod
+    def _missing_(cls, value: object) -> RowState | None:
+        """Keep the name of a state that a newer version introduced; it equals no member."""
+        if not isinstance(value, str):
+            return None
+        state = str.__new__(cls, value)
+        state._name_ = state._value_ = value
+        return state
+
 
 class TrackRow(BaseModel):
     """
-    One track.
+    A track in a run report.
 
     :param track: Its key.
     :param title: Its title.
@@ -54,15 +63,15 @@ class TrackRow(BaseModel):
     :param vendor_task_id: The vendor task that was paid for it.
     :param attempt_id: The attempt in the ledger.
     :param submitted_at: When it was submitted.
-    :param until: Until when a callback is awaited, in doubt.
-    :param calls_back: The vendor reports its end to this task instance, not to another or nobody.
-    :param submits: Submissions that this batch paid for since it was last cleared.
-    :param paid: Submissions that this task instance paid for in all its tries, by the ledger.
+    :param until: Until when a callback is awaited while the submit is in doubt.
+    :param calls_back: Whether the vendor calls this task instance back.
+    :param submits: Submits that this batch paid for since it was last cleared.
+    :param paid: Submits that this task instance paid for in all its tries, by the ledger.
     :param credits: Their credits, without those given back.
-    :param before: Somebody else had landed it before this batch.
+    :param before: Whether it had landed before this batch.
     :param code: The vendor's code of a failure.
     :param message: What went wrong.
-    :param final: A retry would meet the same failure.
+    :param final: Whether a retry would fail the same way.
     :param manifest: Address of its manifest.
     :param stems: Stems that landed.
     :param bytes: Their bytes.
@@ -70,7 +79,8 @@ class TrackRow(BaseModel):
     :param source: Its audio: ``task_id/audio_id``, or the address of an own file without what signs it.
     """
 
-    model_config = ConfigDict(extra="ignore")
+    # Fields of a newer version are kept for the page.
+    model_config = ConfigDict(extra="allow")
 
     track: str
     title: str | None = None
@@ -139,20 +149,24 @@ class TrackRow(BaseModel):
         self.code = cause.code if isinstance(cause, VendorError) else None
         self.state, self.message, self.final = RowState.FAILED, str(error), final
 
+    def to_json(self) -> str:
+        """Return its line of the report, without the fields that have their defaults."""
+        return self.model_dump_json(exclude_defaults=True)
+
 
 class ReportHead(BaseModel):
     """
-    The first line of a run report: whose it is, and its totals.
+    The first line of a run report: its task instance and its totals.
 
     :param schema_version: Version of the file.
-    :param concluded: Whether the task has ended; Airflow retries it, or it waits, otherwise.
+    :param concluded: Whether the Airflow task has ended; otherwise Airflow retries it, or it waits.
     :param written_at: When the file was written.
     :param tracks: Tracks in it.
     :param landed: How many of them have landed.
-    :param failed: How many came to nothing.
-    :param left: How many were left because the credits were used up.
-    :param before: How many had landed before.
-    :param submits: Submissions that this task instance paid for in all its tries.
+    :param failed: How many of them failed.
+    :param left: How many of them were left because the credits were used up.
+    :param before: How many of them had landed before.
+    :param submits: Submits that this task instance paid for in all its tries.
     :param credits: Their credits, without those given back.
     :param stems: Stems that landed.
     :param bytes: Their bytes.
@@ -161,9 +175,9 @@ class ReportHead(BaseModel):
     :param task_id: The Airflow task.
     :param map_index: Its map index, -1 when it is not mapped.
     :param try_number: The try that wrote the file.
-    :param user: The Airflow user who triggered the run by hand, where Airflow tells.
+    :param user: The Airflow user who triggered the DAG run by hand, if Airflow knows.
     :param destination: ``s3://bucket/prefix`` under which the stems land.
-    :param separation_type: What was asked for.
+    :param separation_type: What the tracks are separated into.
     :param stem_name: The stem asked for with ``split_stem_advanced``.
     """
 
@@ -194,15 +208,27 @@ class ReportHead(BaseModel):
 
 class BatchReport:
     """
-    The rows of a batch, in its order.
+    A run report: the rows of a batch, in its order.
 
-    :param rows: One a track.
-    :param concluded: Whether the batch has ended, so that whoever runs it again wants its failures tried again.
+    :param rows: One for each track.
+    :param concluded: Whether the batch has ended, so that a later run of it retries its failures.
+    :param head: Its first line as it was read: the fields of :class:`ReportHead` that its version wrote.
+    :param is_understood: Whether this version knows every state and value in it; ``False`` for some reports of newer
+        versions.
     """
 
-    def __init__(self, rows: Iterable[TrackRow], *, concluded: bool = False) -> None:
+    def __init__(
+        self,
+        rows: Iterable[TrackRow],
+        *,
+        concluded: bool = False,
+        head: Mapping[str, Any] | None = None,
+        is_understood: bool = True,
+    ) -> None:
         self.rows = {row.track: row for row in rows}
         self.concluded = concluded
+        self.head = head or {}
+        self.is_understood = is_understood
 
     @classmethod
     def of(cls, tracks: Iterable[Track], before: BatchReport | None = None) -> BatchReport:
@@ -210,8 +236,8 @@ class BatchReport:
         Begin a report.
 
         :param tracks: The tracks.
-        :param before: What a try of the same batch left. Failures that no retry mends are taken over from it, unless it
-            had ended: then somebody has cleared the batch to try them again.
+        :param before: The report of an earlier try of the same batch. Its final failures are taken over, unless the batch
+            had ended: then a user has cleared it to retry them.
         """
         rows = []
         for track in tracks:
@@ -232,51 +258,78 @@ class BatchReport:
 
     def totals(self) -> dict[str, int]:
         """Count: tracks by state, those landed before, submits, stems and bytes."""
-        counts = {state.value: len(self.rows_in(state)) for state in RowState}
         rows = self.rows.values()
         return {
             "tracks": len(self.rows),
-            **{name: counts[name] for name in ("landed", "failed", "left")},
+            **{name: len(self.rows_in(RowState(name))) for name in ("landed", "failed", "left")},
             "before": sum(row.before for row in rows),
             "submits": sum(row.submits for row in rows),
             "stems": sum(row.stems for row in rows),
             "bytes": sum(row.bytes for row in rows),
         }
 
+    def total(self, name: str) -> float | None:
+        """Return a total: the head's, else the sum of the rows; ``None`` if the report has neither."""
+        total = self.head.get(name)
+        if isinstance(total, int | float) and not isinstance(total, bool):
+            return float(total)
+        values = [getattr(row, name) for row in self.rows.values() if name in row.model_fields_set]
+        return float(sum(values)) if values else None
+
     def to_jsonl(self, **about: Any) -> bytes:
         """
-        Write the file: a line about the batch, then one a track.
+        Write the file: a line about the batch, then one for each track.
 
         :param about: Other fields of :class:`ReportHead`.
         """
         head = ReportHead(concluded=self.concluded, **{**self.totals(), **self._paid(), **about})
         lines = [head.model_dump_json(exclude_none=True)]
-        lines += [row.model_dump_json(exclude_defaults=True) for row in self.rows.values()]
+        lines += [row.to_json() for row in self.rows.values()]
         return ("\n".join(lines) + "\n").encode()
 
     def _paid(self) -> dict[str, float]:
-        """Add up the money: once for rows with the same audio, each of which says what was paid for it."""
-        same: dict[str, list[TrackRow]] = {}
+        """Add up the money. Rows with the same audio each have what was paid for it, so it counts once."""
+        by_audio: dict[str, list[TrackRow]] = {}
         for row in self.rows.values():
-            same.setdefault(row.source or row.track, []).append(row)
+            by_audio.setdefault(row.source or row.track, []).append(row)
         return {
             "submits": sum(
-                max(*(row.paid for row in rows), sum(row.submits for row in rows)) for rows in same.values()
+                max(*(row.paid for row in rows), sum(row.submits for row in rows))
+                for rows in by_audio.values()
             ),
-            "credits": sum(max(row.credits for row in rows) for rows in same.values()),
+            "credits": sum(max(row.credits for row in rows) for rows in by_audio.values()),
         }
 
     @classmethod
     def from_jsonl(cls, text: bytes, *, where: str = "report") -> BatchReport:
         """
-        Read the file.
+        Parse the file, of this version, an older or a newer one.
 
-        :raises ReportError: it is not one.
+        :param where: Its address, for the message.
+        :raises ReportError: it is not a run report.
         """
         try:
             # Not splitlines(): a title may hold another of Unicode's line ends.
-            head, *lines = text.decode().removesuffix("\n").split("\n")
-            rows = [TrackRow.model_validate_json(line) for line in lines]
-            return cls(rows, concluded=bool(json.loads(head)["concluded"]))
-        except (ValueError, KeyError, TypeError, ValidationError) as e:
-            raise ReportError(f"{where} is not a run report: {e}") from e
+            head, *lines = [json.loads(line) for line in text.decode().split("\n") if line]
+            names = [head["dag_id"], head["run_id"], head["task_id"], *(line["track"] for line in lines)]
+            if not all(isinstance(name, str) for name in names):
+                raise TypeError("a name in it is not text")
+            parsed = [_parse_row(line) for line in lines]
+        except (ValueError, KeyError, TypeError) as e:
+            raise ReportError(f"{where} is not a run report: {type(e).__name__} {e}") from e
+        return cls(
+            [row for row, _ in parsed],
+            concluded=bool(head.get("concluded")),
+            head=head,
+            is_understood=all(is_understood for _, is_understood in parsed),
+        )
+
+
+def _parse_row(fields: dict[str, Any]) -> tuple[TrackRow, bool]:
+    """Parse a row without the fields whose values only a newer version knows; return whether it knows all of them."""
+    try:
+        row = TrackRow.model_validate(fields)
+    except ValidationError as e:
+        unknown = {error["loc"][0] for error in e.errors()}
+        return TrackRow.model_validate({name: fields[name] for name in fields if name not in unknown}), False
+    return row, row.state.name in RowState.__members__

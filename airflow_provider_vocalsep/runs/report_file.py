@@ -1,4 +1,4 @@
-"""Where run reports and plans lie in the bucket, and reading and writing them there."""
+"""The run report of a task instance as an object in the bucket."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class ReportFile:
     The run report of a task instance.
 
     :param store: The object store.
-    :param destination: Where stems land.
+    :param destination: Where the stems land.
     :param asked_by: The task instance.
-    :param separation_type: What it asks for.
-    :param stem_name: The stem that it asks for with ``split_stem_advanced``.
+    :param separation_type: What its tracks are separated into.
+    :param stem_name: The stem asked for with ``split_stem_advanced``.
     """
 
     store: ObjectStore
@@ -38,37 +38,42 @@ class ReportFile:
     stem_name: str | None = None
 
     @property
-    def uri(self) -> str:
-        """Its address."""
-        return self.destination.uri_of(self._key)
+    def key(self) -> str:
+        """Its key."""
+        by = self.asked_by
+        folder = self.destination.run_folder(by.dag_id, by.run_id, by.task_id)
+        return folder.key(f"{max(by.map_index, 0):05}.jsonl")
 
     @property
-    def _key(self) -> str:
-        asked_by = self.asked_by
-        folder = self.destination.run_folder(asked_by.dag_id, asked_by.run_id, asked_by.task_id)
-        return folder.key(f"{max(asked_by.map_index, 0):05}.jsonl")
+    def uri(self) -> str:
+        """Its address."""
+        return self.destination.uri_of(self.key)
 
     def read(self) -> BatchReport | None:
         """
-        Read what an earlier leg or try of this task instance left.
+        Read the report of an earlier leg or try of this task instance.
 
-        :return: ``None`` if there is nothing that can be read.
-        :raises StorageError: the bucket did not answer.
+        :return: ``None`` if there is none, or none that this version understands: the ledger knows the same.
+        :raises StorageError: it could not be read.
         """
         try:
-            body = self.store.get(self.destination.bucket, self._key)
-            return BatchReport.from_jsonl(body, where=self.uri)
+            body = self.store.get(self.destination.bucket, self.key)
+            report = BatchReport.from_jsonl(body, where=self.uri)
         except NotFoundError:
             return None
         except ReportError as e:
-            log.warning("%s; going by the ledger.", e)
+            log.warning("%s; reading the ledger instead.", e)
             return None
+        if not report.is_understood:
+            log.warning("A newer version wrote %s; reading the ledger instead.", self.uri)
+            return None
+        return report
 
     def write(self, report: BatchReport) -> None:
         """
-        Write it.
+        Write the report.
 
-        :raises StorageError: the bucket did not take it. The ledger has all that matters; a retry goes on from there.
+        :raises StorageError: it could not be written. Nothing is lost: the ledger has what a retry needs.
         """
         body = report.to_jsonl(
             **self.asked_by.model_dump(exclude_none=True),
@@ -77,4 +82,4 @@ class ReportFile:
             stem_name=self.stem_name,
             written_at=utc_now(),
         )
-        self.store.put(self.destination.bucket, self._key, body, content_type="application/x-ndjson")
+        self.store.put(self.destination.bucket, self.key, body, content_type="application/x-ndjson")

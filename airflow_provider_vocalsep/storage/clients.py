@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_vocalsep.client.settings import USER_AGENT
 from airflow_provider_vocalsep.storage.errors import DestinationError
 from airflow_provider_vocalsep.storage.store import ObjectStore
-from airflow_provider_vocalsep.storage.translation import AT_A_SHELL
+from airflow_provider_vocalsep.storage.translation import AT_A_SHELL, IN_AIRFLOW, ON_A_PAGE
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -46,7 +47,8 @@ def store_from_connection(aws_conn_id: str | None, *, impatient: bool = False) -
             endpoint_url=hook.conn_config.get_service_endpoint_url("s3"),
             config=config,
             verify=hook.verify,
-        )
+        ),
+        advice=ON_A_PAGE if impatient else IN_AIRFLOW,
     )
 
 
@@ -75,6 +77,11 @@ def store_from_shell(*, endpoint_url: str | None = None, profile: str | None = N
     except (ProfileNotFound, ValueError) as e:
         raise DestinationError(f"{e}. Check --profile and --endpoint-url.") from e
     return ObjectStore(client, advice=AT_A_SHELL)
+
+
+def quiet_logs() -> None:
+    """Keep botocore's informational log lines out of a command's output."""
+    logging.getLogger("botocore").setLevel(logging.WARNING)
 
 
 def client_with_keys(endpoint_url: str, access_key: str, secret_key: str, **config: Any) -> S3Client:

@@ -97,6 +97,14 @@ _CREDENTIALS = (
     "store other than AWS --endpoint-url."
 )
 
+#: For readers of the page in Airflow's UI.
+ON_A_PAGE = Advice(
+    denied="The AWS connection of the destination needs s3:ListBucket and s3:GetObject.",
+    no_bucket="Correct destination= of the DAG, or [vocalsep] destinations.",
+    credentials="Check the AWS connection of the destination.",
+    passing="The page tries again by itself.",
+)
+
 #: For people at a command line.
 AT_A_SHELL = Advice(
     denied=_CREDENTIALS,

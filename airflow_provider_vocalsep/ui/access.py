@@ -1,4 +1,4 @@
-"""Who may see what: Airflow's own users and permissions, asked through its auth manager."""
+"""What a user may see, by Airflow's own users and permissions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastapi import Depends, HTTPException
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: What a task instance's own page in Airflow asks for: its DAG may be read, and its task instances.
+#: The permission that Airflow's own page of a task instance requires.
 _ENTITY = DagAccessEntity.TASK_INSTANCE
 
 
@@ -27,38 +27,38 @@ class Reader:
 
     def __init__(self, user: Any) -> None:
         self.user = user
-        self._asked: dict[str, bool] = {}
+        self._may_read: dict[str, bool] = {}
 
     def may_read(self, dag_id: str) -> bool:
-        """Tell whether they may see the runs of a DAG."""
-        if dag_id not in self._asked:
-            # Only where there are teams is a team worth a look into the database.
+        """Return whether the user may see the runs of a DAG."""
+        if dag_id not in self._may_read:
+            # Without teams, the database need not be read.
             teams = conf.getboolean("core", "multi_team", fallback=False)
             team = DagModel.get_team_name(dag_id) if teams else None
-            self._asked[dag_id] = get_auth_manager().is_authorized_dag(
+            self._may_read[dag_id] = get_auth_manager().is_authorized_dag(
                 method="GET",
                 access_entity=_ENTITY,
                 details=DagDetails(id=dag_id, team_name=team),
                 user=self.user,
             )
-        return self._asked[dag_id]
+        return self._may_read[dag_id]
 
     def readable(self, dag_ids: Iterable[str]) -> set[str]:
-        """Return those of some DAGs that they may read."""
+        """Return the DAGs that the user may read."""
         return {dag_id for dag_id in dag_ids if self.may_read(dag_id)}
 
-    def insist(self, dag_id: str) -> None:
+    def require(self, dag_id: str) -> None:
         """
-        Make sure that they may read a DAG.
+        Make sure that the user may read a DAG.
 
-        :raises HTTPException: 403, whether or not there is such a DAG.
+        :raises HTTPException: 403, also for a DAG that does not exist.
         """
         if not self.may_read(dag_id):
             raise HTTPException(403, "You may not read this DAG's task instances.")
 
 
-def _reader(user: Annotated[Any, Depends(get_user)]) -> Reader:
+def _get_reader(user: Annotated[Any, Depends(get_user)]) -> Reader:
     return Reader(user)
 
 
-ReaderDep = Annotated[Reader, Depends(_reader)]
+ReaderDep = Annotated[Reader, Depends(_get_reader)]

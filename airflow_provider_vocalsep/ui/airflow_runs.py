@@ -1,4 +1,4 @@
-"""What Airflow itself says of DAG runs: their state, when they ran, who started them."""
+"""DAG runs in Airflow's database: their state, times and users."""
 
 from __future__ import annotations
 
@@ -13,31 +13,30 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
-def runs_in_airflow(runs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
+def read_dag_runs(runs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
     """
-    Look DAG runs up.
+    Read DAG runs.
 
     :param runs: DAG and run ids.
-    :return: State, start, end and user of those that Airflow still has.
+    :return: State, start, end and user of each run that Airflow still has.
     """
     wanted = list(runs)
     if not wanted:
         return {}
-    fields = (
-        DagRun.dag_id, DagRun.run_id, DagRun.state, DagRun.start_date, DagRun.end_date, DagRun.triggering_user_name,
-    )  # fmt: skip
+    key = DagRun.dag_id, DagRun.run_id
+    fields = DagRun.state, DagRun.start_date, DagRun.end_date, DagRun.triggering_user_name
     with create_session(scoped=False) as session:
-        rows = session.execute(select(*fields).where(tuple_(DagRun.dag_id, DagRun.run_id).in_(wanted)))
+        rows = session.execute(select(*key, *fields).where(tuple_(*key).in_(wanted)))
         return {
             (row.dag_id, row.run_id): {
                 "state": str(getattr(row.state, "value", row.state)),
-                "start": _iso(row.start_date),
-                "end": _iso(row.end_date),
+                "start": _format_time(row.start_date),
+                "end": _format_time(row.end_date),
                 "user": row.triggering_user_name,
             }
             for row in rows
         }
 
 
-def _iso(moment: datetime | None) -> str | None:
+def _format_time(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment else None

@@ -1,33 +1,32 @@
-"""Stems through the API server: streamed from the bucket, in the ranges that players ask for."""
+"""Stems through the API server: streamed from the bucket, in the ranges that players request."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from botocore.exceptions import BotoCoreError, ClientError
 from starlette.responses import Response, StreamingResponse
 
+from airflow_provider_vocalsep.storage.errors import ConflictError, InvalidRangeError, StorageError
 from airflow_provider_vocalsep.ui.documents import UnreadableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from mypy_boto3_s3 import S3Client
+    from collections.abc import Mapping
 
     from airflow_provider_vocalsep.landing.manifest import LandedStem
-    from airflow_provider_vocalsep.runs.listing import Destination
+    from airflow_provider_vocalsep.storage.location import Location
+    from airflow_provider_vocalsep.storage.store import ObjectStore, ObjectStream
 
-#: One range; what is anything else is ignored, as RFC 9110 (14.2) wants it.
+#: A single range. All others are ignored (RFC 9110, 14.2).
 _RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)")
 
-_PIECE = 256 * 1024
+_CHUNK = 256 * 1024
 
 
 def stream_stem(
-    client: S3Client,
-    place: Destination,
+    store: ObjectStore,
+    location: Location,
     stem: LandedStem,
     headers: Mapping[str, str],
     *,
@@ -35,67 +34,50 @@ def stream_stem(
     body: bool = True,
 ) -> Response:
     """
-    Answer with a stem.
+    Respond with a stem.
 
-    :param client: The boto3 client.
-    :param place: Where it must lie.
-    :param stem: The stem, of a manifest.
-    :param headers: Those of the request.
-    :param file_name: Offer it to be saved under this name.
-    :param body: Whether to send it, or what is known of it only.
-    :raises UnreadableError: it is elsewhere, or not there, or the bucket is away.
+    :param location: The destination, outside of which nothing is opened.
+    :param stem: The stem, from a manifest.
+    :param headers: Headers of the request.
+    :param file_name: Offer it as a download with this name.
+    :param body: Whether to send the bytes, or the headers only.
+    :raises UnreadableError: it is elsewhere, or could not be read.
     """
-    key = place.key_of(stem.uri)
+    key = location.key_of(stem.uri)
     if key is None:
-        raise UnreadableError(f"{stem.uri} lies outside of {place.uri}, so it is not opened.")
-    wanted = headers.get("range", "")
-    arguments: dict[str, Any] = {"Range": wanted} if _RANGE.fullmatch(wanted) else {}
-    if arguments and "if-range" in headers:
-        arguments["IfMatch"] = headers["if-range"]
-    answer = _get(client, {"Bucket": place.bucket, "Key": key}, arguments)
-    if isinstance(answer, Response):
-        return answer
-    told = {
+        raise UnreadableError(f"{stem.uri} is outside of {location.uri}, so it is not opened.")
+    try:
+        stream = _open(store, location.bucket, key, headers)
+    except InvalidRangeError:
+        return Response(None, 416, {"content-range": "bytes */*", "accept-ranges": "bytes"})
+    except StorageError as e:
+        raise UnreadableError.of(location.uri_of(key), e) from e
+    answer = {
         "accept-ranges": "bytes",
-        "content-length": str(answer["ContentLength"]),
-        "etag": answer["ETag"],
+        "content-length": str(stream.bytes),
+        "etag": stream.etag,
         "cache-control": "private, no-cache",
-        # Airflow compresses what does not say how it is encoded, and what is compressed has no ranges.
+        # Airflow compresses responses that have no content encoding, and a compressed one has no ranges.
         "content-encoding": "identity",
     }
-    if "ContentRange" in answer:
-        told["content-range"] = answer["ContentRange"]
+    if stream.content_range:
+        answer["content-range"] = stream.content_range
     if file_name:
-        told["content-disposition"] = f"attachment; filename*=UTF-8''{quote(file_name, safe='')}"
-    kind = stem.content_type if re.fullmatch(r"audio/[a-z0-9.+-]+", stem.content_type) else None
-    status = 206 if "ContentRange" in answer else 200
-    media_type = kind or "application/octet-stream"
+        answer["content-disposition"] = f"attachment; filename*=UTF-8''{quote(file_name, safe='')}"
+    is_audio = re.fullmatch(r"audio/[a-z0-9.+-]+", stem.content_type)
+    media_type = stem.content_type if is_audio else "application/octet-stream"
+    status = 206 if stream.content_range else 200
     if not body:
-        answer["Body"].close()
-        return Response(None, status, told, media_type)
-    return StreamingResponse(_pieces(answer["Body"]), status, told, media_type)
+        stream.close()
+        return Response(None, status, answer, media_type)
+    return StreamingResponse(stream.chunks(_CHUNK), status, answer, media_type)
 
 
-def _get(client: S3Client, where: dict[str, Any], arguments: dict[str, Any]) -> Any:
+def _open(store: ObjectStore, bucket: str, key: str, headers: Mapping[str, str]) -> ObjectStream:
+    wanted = headers.get("range", "")
+    if not _RANGE.fullmatch(wanted):
+        return store.open(bucket, key)
     try:
-        return client.get_object(**where, **arguments)
-    except ClientError as e:
-        code = str(e.response.get("Error", {}).get("Code", "?"))
-        if code in ("PreconditionFailed", "412"):
-            return _get(client, where, {})
-        if code in ("InvalidRange", "416", "RequestedRangeNotSatisfiable"):
-            return Response(None, 416, {"content-range": "bytes */*", "accept-ranges": "bytes"})
-        gone = code in ("NoSuchKey", "404", "NotFound")
-        raise UnreadableError(
-            f"s3://{where['Bucket']}/{where['Key']} "
-            + ("is not there any more." if gone else f"could not be read ({code}).")
-        ) from e
-    except BotoCoreError as e:
-        raise UnreadableError(f"The object storage did not answer ({type(e).__name__}).") from e
-
-
-def _pieces(body: Any) -> Iterator[bytes]:
-    try:
-        yield from body.iter_chunks(_PIECE)
-    finally:
-        body.close()
+        return store.open(bucket, key, byte_range=wanted, if_match=headers.get("if-range"))
+    except ConflictError:  # the browser has a part of another version
+        return store.open(bucket, key)

@@ -1,107 +1,102 @@
-"""All that is known of one track of a run: its ledger entry and manifest, as far as the reader may see them."""
+"""Ledger entry and manifest of a track, as far as the user may see them."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
 from airflow_provider_vocalsep.landing.manifest import Manifest, ManifestError
 from airflow_provider_vocalsep.ledger import LedgerEntry
+from airflow_provider_vocalsep.storage.errors import NoBucketError, NotFoundError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
-    from mypy_boto3_s3 import S3Client
+    from airflow_provider_vocalsep.storage.location import Location
+    from airflow_provider_vocalsep.storage.store import ObjectStore
+    from airflow_provider_vocalsep.ui.destinations import Destination
 
-    from airflow_provider_vocalsep.runs.listing import Destination
-    from airflow_provider_vocalsep.ui.destinations import Source
-
-#: Nothing that a page shows is larger; whatever is, is not ours.
+#: No ledger entry or manifest is larger, so a larger object is not one.
 _MAX_JSON = 4_000_000
-
-_GONE = ("NoSuchKey", "404", "NotFound", "NoSuchBucket")
 
 
 class UnreadableError(Exception):
-    """An object cannot be shown; the words are for the reader."""
+    """An object cannot be shown; the message is for the user."""
+
+    @classmethod
+    def of(cls, uri: str, error: StorageError) -> UnreadableError:
+        """Return the error for an object that could not be read."""
+        is_gone = isinstance(error, (NotFoundError, NoBucketError))
+        return cls(f"{uri} no longer exists." if is_gone else str(error))
 
 
-def read_object(
-    client: S3Client, places: set[Destination] | frozenset[Destination], uri: str | None
-) -> bytes:
+def read_object(store: ObjectStore, locations: Collection[Location], uri: str) -> bytes:
     """
     Read a small object.
 
-    :param client: The boto3 client.
-    :param places: Where it may lie.
-    :param uri: Its address, out of a file.
-    :raises UnreadableError: it is elsewhere, or not there, or the bucket is away.
+    :param locations: Where it may be.
+    :param uri: Its address, from a file that anybody may have written.
+    :raises UnreadableError: it is elsewhere, or could not be read.
     """
-    for place in places:
-        if key := place.key_of(uri):
+    for location in locations:
+        if key := location.key_of(uri):
             try:
-                answer = client.get_object(Bucket=place.bucket, Key=key)
-                if answer["ContentLength"] > _MAX_JSON:
-                    raise UnreadableError(f"{uri} is too large to be one of ours.")
-                return answer["Body"].read()
-            except ClientError as e:
-                code = str(e.response.get("Error", {}).get("Code", "?"))
-                gone = "is not there any more" if code in _GONE else f"could not be read ({code})"
-                raise UnreadableError(f"{uri} {gone}.") from e
-            except BotoCoreError as e:
-                raise UnreadableError(f"The object storage did not answer ({type(e).__name__}).") from e
-    raise UnreadableError(f"{uri} lies outside of the places that Airflow knows of, so it is not opened.")
+                stream = store.open(location.bucket, key)
+                if stream.bytes > _MAX_JSON:
+                    stream.close()
+                    raise UnreadableError(f"{uri} is too large for a ledger entry or manifest.")
+                return b"".join(stream.chunks(_MAX_JSON))
+            except StorageError as e:
+                raise UnreadableError.of(uri, e) from e
+    raise UnreadableError(f"{uri} is outside of the destinations that Airflow knows, so it is not opened.")
 
 
-def read_manifest(client: S3Client, source: Source, row: dict[str, Any]) -> Manifest | None:
+def read_manifest(store: ObjectStore, destination: Destination, row: dict[str, Any]) -> Manifest | None:
     """
     Read the manifest of a track.
 
-    :param client: The boto3 client.
-    :param source: The destination of the run.
     :param row: The track's row in the run report.
     :return: ``None`` when it has not landed.
-    :raises UnreadableError: saying why it cannot be shown.
+    :raises UnreadableError: it cannot be shown.
     """
     if not row.get("manifest"):
         return None
-    body = read_object(client, {source.destination}, row["manifest"])
+    body = read_object(store, [destination.location], row["manifest"])
     try:
         return Manifest.from_json(body, where=row["manifest"])
     except ManifestError as e:
         raise UnreadableError(str(e)) from e
 
 
-def read_entry(client: S3Client, source: Source, row: dict[str, Any]) -> LedgerEntry | None:
+def read_entry(store: ObjectStore, destination: Destination, row: dict[str, Any]) -> LedgerEntry | None:
     """
-    Read the ledger entry of a track; arguments as for :func:`read_manifest`.
+    Read the ledger entry of a track.
 
-    :return: ``None`` when the report does not say where it is: nothing was claimed, or an older version wrote it.
-    :raises UnreadableError: saying why it cannot be shown.
+    :param row: The track's row in the run report.
+    :return: ``None`` when the report does not name it: nothing was claimed, or an older version wrote the report.
+    :raises UnreadableError: it cannot be shown.
     """
     if not row.get("entry"):
         return None
-    body = read_object(client, source.ledgers, row["entry"])
+    body = read_object(store, destination.ledgers, row["entry"])
     try:
         return LedgerEntry.model_validate_json(body)
     except ValidationError as e:
         raise UnreadableError(f"{row['entry']} is not a ledger entry.") from e
 
 
-def shown_entry(
+def redact_entry(
     entry: LedgerEntry, may_read: Callable[[str], bool], own_manifest: str | None
 ) -> dict[str, Any]:
     """
-    Return what a reader may see of an entry.
+    Return the parts of an entry that a user may see.
 
-    Another DAG may have paid for the same audio: that something happened stays, whose it was goes.
+    Another DAG may have paid for the same audio: the user sees the event, but not the DAG.
 
-    :param entry: The entry.
-    :param may_read: Tells whether they may read a DAG.
-    :param own_manifest: The manifest of the run that they look at.
+    :param may_read: Returns whether the user may read a DAG.
+    :param own_manifest: The manifest of the run that is shown.
     """
     shown: dict[str, Any] = json.loads(entry.to_json())
     for event in shown.get("history", []):
@@ -117,19 +112,20 @@ def shown_entry(
     return shown
 
 
-def shown_manifest(manifest: Manifest, may_read: Callable[[str], bool]) -> dict[str, Any]:
-    """Return what a reader may see of a manifest, see :func:`shown_entry`."""
+def redact_manifest(manifest: Manifest, may_read: Callable[[str], bool]) -> dict[str, Any]:
+    """Return the parts of a manifest that a user may see, see :func:`redact_entry`."""
     shown: dict[str, Any] = json.loads(manifest.to_json())
     _hide(shown, "asked_by", may_read)
     return shown
 
 
-def _hide(part: dict[str, Any], who: str, may_read: Callable[[str], bool]) -> bool:
-    asker = part.get(who)
-    dag_id = asker.get("dag_id") if isinstance(asker, dict) else None
+def _hide(part: dict[str, Any], by: str, may_read: Callable[[str], bool]) -> bool:
+    """Remove the task instance from an event, attempt or manifest that the user may not see; return whether it was hidden."""
+    instance = part.get(by)
+    dag_id = instance.get("dag_id") if isinstance(instance, dict) else None
     if not dag_id or may_read(str(dag_id)):
         return False
-    for name in (who, "message", "attempt_id", "user", "asked_by_user"):
+    for name in (by, "message", "attempt_id", "user", "asked_by_user"):
         part.pop(name, None)
     part["hidden"] = True
     return True

@@ -1,4 +1,4 @@
-"""What every answer of the page tells the browser not to do."""
+"""Security headers of every response of the page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.datastructures import MutableHeaders
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: Only our own files, nothing inline, shown by nobody but Airflow.
+#: Only our own files, nothing inline, framed by Airflow only.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
@@ -20,7 +20,7 @@ class SafeHeaders:
     """
     Middleware that sets them.
 
-    :param app: What is behind it.
+    :param app: The application that it wraps.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,30 +1,30 @@
-"""Where the page is in the API server. Imported by every Airflow process, so it imports nothing itself."""
+"""Paths of the page in the API server. Every Airflow process imports this module, so it imports nothing."""
 
 from __future__ import annotations
 
-#: Mount of the page. Not below the receiver's: that one is for the public.
+#: Mount of the page. Not below the receiver's, which is public.
 PAGE_PATH = "/vocalsep-audit"
 
 #: Addresses without a slash in front: Airflow resolves them against its own base, whatever path it is served under.
 _HREF = PAGE_PATH.lstrip("/")
 
-_LOOKS = {
+_APPEARANCE = {
     "name": "Vocal separation",
     "icon": f"{_HREF}/static/icon.svg",
     "icon_dark_mode": f"{_HREF}/static/icon-dark.svg",
 }
 
-#: What Airflow's menu and the tabs of a DAG run show (``AirflowPlugin.external_views``).
+#: Entries of Airflow's menu and of a DAG run's tabs (``AirflowPlugin.external_views``).
 EXTERNAL_VIEWS = [
     {
-        **_LOOKS,
+        **_APPEARANCE,
         "href": f"{_HREF}/",
         "url_route": "vocalsep",
         "destination": "nav",
         "category": "browse",
     },
     {
-        **_LOOKS,
+        **_APPEARANCE,
         "href": f"{_HREF}/run?dag_id={{DAG_ID}}&run_id={{RUN_ID}}&tab=1",
         "url_route": "vocalsep-run",
         "destination": "dag_run",

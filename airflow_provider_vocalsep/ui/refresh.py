@@ -1,4 +1,4 @@
-"""Bringing the index up to date with the bucket: one listing, and only the reports that changed."""
+"""Updating the index from the bucket: one listing, and only the reports that changed."""
 
 from __future__ import annotations
 
@@ -9,103 +9,102 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from airflow_provider_vocalsep.runs.listing import list_run_files, read_report
 from airflow_provider_vocalsep.runs.report import ReportError
+from airflow_provider_vocalsep.storage.errors import NotFoundError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from mypy_boto3_s3 import S3Client
-
-    from airflow_provider_vocalsep.runs.listing import Destination, RunFile, RunReport
+    from airflow_provider_vocalsep.runs.listing import RunFile
+    from airflow_provider_vocalsep.runs.report import BatchReport
+    from airflow_provider_vocalsep.storage.location import Location
+    from airflow_provider_vocalsep.storage.store import ObjectStore
     from airflow_provider_vocalsep.ui.index import RunIndex
 
 log = logging.getLogger(__name__)
 
 #: Reports that are read at the same time.
-READERS = 8
+_READERS = 8
 
 #: Reports between two commits: the newest show while the others are still being read.
-_AT_ONCE = 40
+_COMMITTED_AT_ONCE = 40
 
 
 class Refresher:
     """
-    Keeps the index of one destination.
+    Updates the index of one destination.
 
-    :param index: The index.
     :param destination: The destination.
-    :param client: Gives the boto3 client; what it raises of botocore's counts as a bucket that is away.
+    :param open_store: Opens its object store.
     """
 
-    def __init__(self, index: RunIndex, destination: Destination, client: Callable[[], S3Client]) -> None:
+    def __init__(self, index: RunIndex, destination: Location, open_store: Callable[[], ObjectStore]) -> None:
         self.index = index
         self.destination = destination
-        self.client = client
+        self.open_store = open_store
 
     def refresh(self, names: Mapping[str, tuple[str, str]], folder: str = "") -> None:
         """
-        Read what changed since the last time. Never raises for what the bucket does: the index keeps the trouble.
+        Read what changed since the last refresh. Storage errors are stored in the index, not raised.
 
-        :param names: DAG and run of folders that Airflow knows.
-        :param folder: Look at this DAG run only.
+        :param names: DAG and run ids of run folders that Airflow remembers.
+        :param folder: Only this run folder.
         """
         started = time.monotonic()
-        source = self.destination.uri
+        uri = self.destination.uri
         try:
-            unread = self._refresh(dict(names), folder)
-        except (ClientError, BotoCoreError) as e:
-            log.warning("The runs at %s could not be read: %s", source, e)
-            self.index.note(source, trouble=_in_words(e), listed=not folder)
+            changed = self._refresh(names, folder)
+        except StorageError as e:
+            log.warning("The runs at %s could not be read: %s", uri, e)
+            self.index.put_status(uri, problem=str(e), listed=not folder)
         else:
             if not folder:
-                self.index.note(source, listed=True, took=time.monotonic() - started)
-            elif unread or self.index.status(source)["trouble"]:
-                self.index.note(source)
+                self.index.put_status(uri, listed=True, took=time.monotonic() - started)
+            elif changed or self.index.status(uri)["problem"]:
+                self.index.put_status(uri)
 
-    def _refresh(self, names: dict[str, tuple[str, str]], folder: str) -> int:
-        client, source = self.client(), self.destination.uri
-        known = self.index.known(source, folder)
-        listed = {file.key: file for file in list_run_files(client, self.destination, folder)}
+    def _refresh(self, names: Mapping[str, tuple[str, str]], folder: str) -> int:
+        """Update the index; return how many files changed."""
+        store, uri = self.open_store(), self.destination.uri
+        known = self.index.known(uri, folder)
+        listed = {file.key: file for file in list_run_files(store, self.destination, folder)}
         if gone := known.keys() - listed.keys():
-            self.index.forget(source, gone)
+            self.index.forget(uri, gone)
         changed = [file for file in listed.values() if known.get(file.key) != file.etag]
-        # Chunks are counted by their names alone; reports say whose they are.
+        # The name of a chunk has the number of its tracks; the chunk itself is not read.
         if chunks := [file for file in changed if file.planned is not None]:
-            self.index.put_chunks(source, chunks)
+            self.index.put_chunks(uri, chunks)
         reports = [file for file in changed if file.planned is None]
         reports.sort(key=lambda file: file.modified, reverse=True)
-        with ThreadPoolExecutor(READERS, thread_name_prefix="vocalsep-reports") as pool:
-            for start in range(0, len(reports), _AT_ONCE):
-                part = reports[start : start + _AT_ONCE]
-                read = pool.map(lambda file: self._read(client, file), part)
-                self.index.put_reports(source, [found for found in read if found])
-                if not folder and len(reports) > _AT_ONCE:
-                    self.index.note(source, unread=max(0, len(reports) - start - _AT_ONCE))
-        self.index.put_names(source, names)
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="vocalsep-reports") as pool:
+            for start in range(0, len(reports), _COMMITTED_AT_ONCE):
+                part = reports[start : start + _COMMITTED_AT_ONCE]
+                read = pool.map(lambda file: self._read(store, file), part)
+                self.index.put_reports(uri, [item for item in read if item])
+                if not folder and len(reports) > _COMMITTED_AT_ONCE:
+                    self.index.put_status(uri, unread=max(0, len(reports) - start - _COMMITTED_AT_ONCE))
+        self.index.put_names(uri, names)
         return len(changed)
 
-    def _read(self, client: S3Client, file: RunFile) -> tuple[RunFile, RunReport] | None:
+    def _read(self, store: ObjectStore, file: RunFile) -> tuple[RunFile, BatchReport] | None:
         try:
-            return file, read_report(client, self.destination, file.key)
+            return file, read_report(store, self.destination, file.key)
         except ReportError as e:
             log.warning("%s", e)
-        except ClientError as e:
-            if e.response.get("Error", {}).get("Code") not in ("NoSuchKey", "404"):
-                raise
+        except NotFoundError:  # deleted since it was listed
+            pass
         return None
 
 
 @contextmanager
-def only_one(path: Path) -> Iterator[bool]:
+def try_lock(path: Path) -> Iterator[bool]:
     """
-    Let one process do something at a time.
+    Lock a file without waiting, so that one process at a time does something.
 
-    :param path: A file to lock; left behind.
-    :return: Whether it is us.
+    :param path: The file; it is left behind.
+    :return: Whether this process has the lock.
     """
     with path.open("a") as file:
         try:
@@ -114,14 +113,3 @@ def only_one(path: Path) -> Iterator[bool]:
             yield False
             return
         yield True
-
-
-def _in_words(error: Exception) -> str:
-    if not isinstance(error, ClientError):
-        return f"the object storage does not answer ({type(error).__name__})"
-    code = str(error.response.get("Error", {}).get("Code", "?"))
-    return {
-        "NoSuchBucket": "there is no such bucket",
-        "AccessDenied": "its AWS connection may not read it (AccessDenied)",
-        "403": "its AWS connection may not read it (403)",
-    }.get(code, f"the object storage answers {code}")

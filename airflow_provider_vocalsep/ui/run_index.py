@@ -1,4 +1,4 @@
-"""What the routes ask: the index of every destination, kept fresh in the background while somebody looks."""
+"""The index of every destination, refreshed in the background while the page is open."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_vocalsep.runs.listing import folder_of
-from airflow_provider_vocalsep.ui.destinations import Source, find_sources
+from airflow_provider_vocalsep.storage.location import run_key
+from airflow_provider_vocalsep.ui.destinations import Destination, find_destinations
 from airflow_provider_vocalsep.ui.index import INDEX_VERSION, RunIndex
-from airflow_provider_vocalsep.ui.refresh import Refresher, only_one
+from airflow_provider_vocalsep.ui.refresh import Refresher, try_lock
 from airflow_provider_vocalsep.ui.search import RunSearch
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+    from airflow_provider_vocalsep.storage.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at a bucket, while somebody looks at the page.
-EVERY = 2.0
+#: Seconds between two refreshes, while the page is open.
+REFRESH_INTERVAL = 2.0
 
-#: A look at a bucket, or for destinations in Airflow's database, is followed by a pause of at least so many times what it took.
-_REST = 4.0
+#: A refresh, or a query for destinations, is followed by a pause of at least this many times its duration.
+_PAUSE_FACTOR = 4.0
 
-#: Seconds for which boto3 clients are kept with the connection that they were made of.
-_CLIENT_KEPT = 60.0
+#: Seconds for which an object store is kept: a changed connection is used after them.
+_STORE_KEPT = 60.0
 
-#: Seconds that a first visitor waits for the newest runs (the rest shows as it is read), and others for what is new.
+#: Seconds that a request waits for a first refresh, and for a later one.
 _FIRST_WAIT, _WAIT = 0.4, 0.2
 
 
 class RunIndexService:
     """
-    Serves the routes of one process.
+    The index as the routes of one process use it.
 
     :param index: The index, shared with other processes of this host.
     """
@@ -48,106 +48,100 @@ class RunIndexService:
     def __init__(self, index: RunIndex) -> None:
         self.index = index
         self.search = RunSearch(index)
-        self._lock = threading.Lock()
-        self._asking = threading.Lock()
-        self._connecting = threading.Lock()
-        self._sources: dict[str, Source] | None = None
-        self._ask_again = 0.0
-        self._clients: dict[str | None, tuple[float, S3Client]] = {}
+        self._threads_lock = threading.Lock()
+        self._destinations_lock = threading.Lock()
+        self._stores_lock = threading.Lock()
+        self._destinations: dict[str, Destination] | None = None
+        self._find_again_at = 0.0
+        self._stores: dict[str | None, tuple[float, ObjectStore]] = {}
         self._threads: dict[tuple[str, str], threading.Thread] = {}
-        self._looked: dict[tuple[str, str], float] = {}
+        self._started_at: dict[tuple[str, str], float] = {}
 
-    def sources(self) -> dict[str, Source]:
-        """Return the destinations by their address: those of a moment ago, while they are asked for anew."""
-        with self._asking:
-            if self._sources is None:
-                return self._ask()
-            if time.monotonic() > self._ask_again:
-                self._ask_again = float("inf")
-                threading.Thread(target=self._ask, name="vocalsep-sources", daemon=True).start()
-            return self._sources
+    def destinations(self) -> dict[str, Destination]:
+        """Return the destinations by address: the last known ones, while a thread queries for new ones."""
+        with self._destinations_lock:
+            if self._destinations is None:
+                return self._update_destinations()
+            if time.monotonic() > self._find_again_at:
+                self._find_again_at = float("inf")
+                threading.Thread(
+                    target=self._update_destinations, name="vocalsep-destinations", daemon=True
+                ).start()
+            return self._destinations
 
-    def _ask(self) -> dict[str, Source]:
+    def _update_destinations(self) -> dict[str, Destination]:
         began = time.monotonic()
         try:
-            self._sources = {source.destination.uri: source for source in self._find()}
+            self._destinations = {destination.uri: destination for destination in self._find_destinations()}
         finally:
-            took = time.monotonic() - began
-            self._ask_again = began + took + max(EVERY, _REST * took)
-        return self._sources
+            self._find_again_at = time.monotonic() + _pause_after(time.monotonic() - began)
+        return self._destinations
 
-    def _find(self) -> list[Source]:
+    def _find_destinations(self) -> list[Destination]:
         from airflow.utils.session import create_session
 
         with create_session(scoped=False) as session:
-            return find_sources(session)
+            return find_destinations(session)
 
-    def client(self, source: Source) -> S3Client:
-        """Return a boto3 client of a destination."""
-        with self._connecting:
-            made, client = self._clients.get(source.aws_conn_id, (-_CLIENT_KEPT, None))
-            if client is None or time.monotonic() - made > _CLIENT_KEPT:
-                client = source.client()
-                self._clients[source.aws_conn_id] = (time.monotonic(), client)
-            return client
+    def store(self, destination: Destination) -> ObjectStore:
+        """Return the object store of a destination."""
+        with self._stores_lock:
+            made_at, store = self._stores.get(destination.aws_conn_id, (-_STORE_KEPT, None))
+            if store is None or time.monotonic() - made_at > _STORE_KEPT:
+                store = destination.open_store()
+                self._stores[destination.aws_conn_id] = (time.monotonic(), store)
+            return store
 
-    def look(self, dag_id: str | None = None, run_id: str | None = None) -> list[str]:
+    def refresh(self, dag_id: str | None = None, run_id: str | None = None) -> list[str]:
         """
-        See to it that the index is fresh, or is about to be.
+        Start refreshes of the index where they are due, and wait for them a little.
 
-        :param dag_id: Look at one run of this DAG.
-        :param run_id: That run.
-        :return: What is wrong with destinations, in words.
+        :param dag_id: Only one run of this DAG.
+        :param run_id: The run.
+        :return: Why destinations cannot be read.
         """
         began = time.monotonic()
-        folder = folder_of(dag_id, run_id) if dag_id and run_id else ""
-        sources = self.sources()
-        if folder:
-            of_run = [
-                sources[uri] for uri in self.search.sources_of(dag_id or "", run_id or "") if uri in sources
-            ]
-            chosen = of_run or list(sources.values())
-        else:
-            chosen = list(sources.values())
-        first = not all(self.index.status(source.destination.uri)["listed_at"] for source in chosen)
-        threads = [thread for source in chosen if (thread := self._start(source, folder))]
-        deadline = began + (_FIRST_WAIT if first else _WAIT)
+        destinations = list(self.destinations().values())
+        folder = run_key(dag_id, run_id) if dag_id and run_id else ""
+        if dag_id and run_id:
+            of_run = self.search.destinations_of(dag_id, run_id)
+            destinations = [each for each in destinations if each.uri in of_run] or destinations
+        is_first = not all(self.index.status(each.uri)["listed_at"] for each in destinations)
+        threads = [thread for each in destinations if (thread := self._start(each, folder))]
+        deadline = began + (_FIRST_WAIT if is_first else _WAIT)
         while any(map(threading.Thread.is_alive, threads)) and time.monotonic() < deadline:
-            if first and self.unread():  # the newest are there
+            if is_first and self.count_unread():  # the newest reports are in the index
                 break
             time.sleep(0.01)
-        return [
-            f"{source.destination.uri}: {trouble}."
-            for source in chosen
-            if (trouble := self.index.status(source.destination.uri)["trouble"])
-        ]
+        statuses = [self.index.status(each.uri) for each in destinations]
+        return [status["problem"] for status in statuses if status["problem"]]
 
-    def reading(self) -> bool:
-        """Tell whether there is a destination that has never been read to the end."""
-        return not all(self.index.status(uri)["listed_at"] for uri in self.sources())
+    def is_reading(self) -> bool:
+        """Return whether there is a destination that has never been read completely."""
+        return not all(self.index.status(uri)["listed_at"] for uri in self.destinations())
 
-    def unread(self) -> int:
+    def count_unread(self) -> int:
         """Count the reports that are yet to be read."""
-        return sum(int(self.index.status(uri)["unread"]) for uri in self.sources())
+        return sum(int(self.index.status(uri)["unread"]) for uri in self.destinations())
 
-    def _start(self, source: Source, folder: str) -> threading.Thread | None:
-        """Begin a look unless one is under way or was a moment ago; return one that is worth waiting for."""
-        uri = source.destination.uri
+    def _start(self, destination: Destination, folder: str) -> threading.Thread | None:
+        """Start a refresh if it is due; return the thread if a request is to wait for it."""
+        uri = destination.uri
         status = self.index.status(uri)
         key = (uri, folder)
-        with self._lock:
+        with self._threads_lock:
             now = time.monotonic()
             running = self._threads.get(key)
             if running and running.is_alive():
                 return None if status["listed_at"] else running
-            took = 0.0 if folder else float(status["took"])
-            last = self._looked.get(key)
-            fresh_elsewhere = not folder and time.time() - status["listed_at"] < max(EVERY, _REST * took)
-            if (last is not None and now - last < max(EVERY, _REST * took)) or fresh_elsewhere:
+            pause = _pause_after(0.0 if folder else float(status["took"]))
+            started_at = self._started_at.get(key)
+            is_fresh_elsewhere = not folder and time.time() - status["listed_at"] < pause
+            if (started_at is not None and now - started_at < pause) or is_fresh_elsewhere:
                 return None
-            if len(self._looked) > 1000:
-                self._looked.clear()
-            self._looked[key] = now
+            if len(self._started_at) > 1000:
+                self._started_at.clear()
+            self._started_at[key] = now
             thread = threading.Thread(target=self._refresh, args=key, name="vocalsep-index", daemon=True)
             self._threads = {k: t for k, t in self._threads.items() if t.is_alive()} | {key: thread}
             thread.start()
@@ -155,27 +149,28 @@ class RunIndexService:
 
     def _refresh(self, uri: str, folder: str) -> None:
         try:
-            source = self.sources()[uri]
-            refresher = Refresher(self.index, source.destination, lambda: self.client(source))
+            destination = self.destinations()[uri]
+            refresher = Refresher(self.index, destination.location, lambda: self.store(destination))
             if folder:
-                refresher.refresh(source.names, folder)
+                refresher.refresh(destination.names, folder)
                 return
             lock = self.index.path.with_suffix(f".{hashlib.sha256(uri.encode()).hexdigest()[:12]}.lock")
-            with only_one(lock) as ours:
-                if ours:
-                    refresher.refresh(source.names)
+            with try_lock(lock) as is_locked:
+                if is_locked:
+                    refresher.refresh(destination.names)
         except Exception as e:
             log.warning("The runs at %s could not be read.", uri, exc_info=True)
-            self.index.note(
-                uri,
-                trouble=f"it could not be read ({type(e).__name__}; see the API server's log)",
-                listed=True,
-            )
+            problem = f"The runs at {uri} could not be read ({type(e).__name__}; see the API server's log)."
+            self.index.put_status(uri, problem=problem, listed=True)
+
+
+def _pause_after(took: float) -> float:
+    return max(REFRESH_INTERVAL, _PAUSE_FACTOR * took)
 
 
 @cache
 def run_index_service() -> RunIndexService:
-    """Return the desk of this process. Its index is in the temporary folder: it can be deleted at any time."""
+    """Return the service of this process. Its index is in the temporary folder and can be deleted at any time."""
     installation = f"{conf.get('database', 'sql_alchemy_conn')} {os.environ.get('AIRFLOW_HOME', '')}"
     digest = hashlib.sha256(installation.encode()).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"vocalsep-page-{os.getuid()}-{digest}"

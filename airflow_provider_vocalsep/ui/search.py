@@ -1,4 +1,4 @@
-"""Asking the index: runs and their counts, tracks by any part of their name."""
+"""Queries to the index: runs and their counts, tracks by any part of their name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_vocalsep.runs.listing import state_of
+from airflow_provider_vocalsep.runs.report import RowState
 
 if TYPE_CHECKING:
     import sqlite3
@@ -36,11 +36,11 @@ FROM files WHERE dag_id IN (SELECT value FROM json_each(:dags))
 _TRACKS = """
 FROM tracks t JOIN files f ON f.id = t.file
 WHERE f.dag_id IN (SELECT value FROM json_each(:dags)) AND (:run IS NULL OR f.run_id = :run)
-  AND (:text = '' OR instr(t.needle, :text))
+  AND (:text = '' OR instr(t.names, :text))
 """
 
-#: The counts of a run of which nothing is reported yet.
-NOTHING: dict[str, Any] = {
+#: The counts of a run without reports.
+NO_COUNTS: dict[str, Any] = {
     **dict.fromkeys(("batches", "landed", "failed", "waiting", "left", "tracks"), 0),
     **dict.fromkeys(("submits", "credits", "stems", "bytes", "modified")),
     "concluded": False,
@@ -48,13 +48,13 @@ NOTHING: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Found:
+class TrackPage:
     """
-    Some of what was searched for.
+    A page of the tracks that match.
 
-    :param rows: This page of it.
-    :param total: How many there are.
-    :param states: How many of each state match the text, whichever state is asked for.
+    :param rows: The tracks.
+    :param total: How many tracks match.
+    :param states: How many tracks of each state match the text, whichever state is selected.
     """
 
     rows: list[dict[str, Any]]
@@ -64,7 +64,7 @@ class Found:
 
 class RunSearch:
     """
-    Answers from the index.
+    Searches the index.
 
     :param index: The index.
     """
@@ -73,12 +73,12 @@ class RunSearch:
         self.index = index
 
     def dag_ids(self) -> set[str]:
-        """Return the DAGs that any run is of."""
+        """Return the DAGs that have a run."""
         with self.index.open() as db:
             return {row[0] for row in db.execute("SELECT DISTINCT dag_id FROM files") if row[0] is not None}
 
     def unknown(self, runs: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Return those of some runs, DAG and run id, of which nothing has been read."""
+        """Return the runs, DAG and run id, that the index does not have."""
         with self.index.open() as db:
             query = "SELECT 1 FROM files WHERE dag_id = ? AND run_id = ? LIMIT 1"
             return [run for run in runs if db.execute(query, run).fetchone() is None]
@@ -87,12 +87,10 @@ class RunSearch:
         self, dag_ids: Collection[str], *, text: str = "", limit: int = 50, offset: int = 0
     ) -> tuple[list[dict[str, Any]], int]:
         """
-        Return runs and their counts, what changed last first, and how many there are.
+        Return a page of runs with their counts, the last changed first, and how many runs match.
 
         :param dag_ids: DAGs whose runs may be seen.
         :param text: Part of the DAG's or the run's id.
-        :param limit: At most so many.
-        :param offset: So many are left out.
         """
         query = (
             f"{_RUN} AND (:text = '' OR instr(lower(dag_id || ' ' || run_id), :text)) GROUP BY dag_id, run_id"
@@ -113,7 +111,7 @@ class RunSearch:
                 total = rows[0]["total"] if rows else 0
             else:
                 total = db.execute(f"SELECT COUNT(*) FROM ({query})", values).fetchone()[0]  # noqa: S608
-        return [_run(row) for row in rows], total
+        return [_run_of(row) for row in rows], total
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any] | None:
         """Return the counts of one run."""
@@ -122,13 +120,13 @@ class RunSearch:
                 f"{_RUN} AND run_id = :run GROUP BY dag_id, run_id",
                 {"dags": json.dumps([dag_id]), "run": run_id},
             ).fetchone()
-        return _run(row) if row else None
+        return _run_of(row) if row else None
 
-    def sources_of(self, dag_id: str, run_id: str) -> list[str]:
-        """Return the destinations of a run."""
+    def destinations_of(self, dag_id: str, run_id: str) -> list[str]:
+        """Return the addresses of a run's destinations."""
         with self.index.open() as db:
             rows = db.execute(
-                "SELECT DISTINCT source FROM files WHERE dag_id = ? AND run_id = ?", (dag_id, run_id)
+                "SELECT DISTINCT destination FROM files WHERE dag_id = ? AND run_id = ?", (dag_id, run_id)
             )
             return [row[0] for row in rows]
 
@@ -141,16 +139,14 @@ class RunSearch:
         state: str = "",
         limit: int = 100,
         offset: int = 0,
-    ) -> Found:
+    ) -> TrackPage:
         """
         Search tracks.
 
         :param dag_ids: DAGs whose tracks may be seen.
-        :param run_id: Of this run only.
-        :param text: Part of the track's key or title, or of its vendor task's id; upper and lower case are the same.
-        :param state: In this state only, see :func:`page_state`.
-        :param limit: At most so many.
-        :param offset: So many are left out.
+        :param run_id: Only of this run.
+        :param text: Part of the track's key or title, or of its vendor task's id; case is ignored.
+        :param state: Only in this state, see :func:`~airflow_provider_vocalsep.ui.index.page_state`.
         """
         values = {"dags": json.dumps(list(dag_ids)), "run": run_id, "text": text.casefold(), "state": state}
         order = "f.modified DESC, f.id" if run_id is None else "f.task_id, f.map_index"
@@ -159,42 +155,36 @@ class RunSearch:
                 row["state"]: row["n"]
                 for row in db.execute(f"SELECT t.state, COUNT(*) AS n {_TRACKS} GROUP BY t.state", values)
             }
-            places = db.execute(
-                "SELECT t.file, t.place, t.state, f.dag_id, f.run_id, f.task_id, f.map_index, f.try_number "
-                f"{_TRACKS} AND (:state = '' OR t.state = :state) ORDER BY {order}, t.place LIMIT :limit OFFSET :offset",
+            found = db.execute(
+                "SELECT t.file, t.position, t.state, f.dag_id, f.run_id, f.task_id, f.map_index, f.try_number "
+                f"{_TRACKS} AND (:state = '' OR t.state = :state) ORDER BY {order}, t.position LIMIT :limit OFFSET :offset",
                 {**values, "limit": limit, "offset": offset},
             ).fetchall()
-            rows = [_track(place, _detail(db, place["file"], place["place"])) for place in places]
-        return Found(rows, states.get(state, 0) if state else sum(states.values()), states)
+            rows = [_track_of(db, row) for row in found]
+        return TrackPage(rows, states.get(state, 0) if state else sum(states.values()), states)
 
     def track(
         self, dag_id: str, run_id: str, task_id: str, map_index: int, track: str
     ) -> dict[str, Any] | None:
-        """Return a track of a run, with its destination as ``source``."""
+        """Return a track of a run."""
         with self.index.open() as db:
-            place = db.execute(
-                "SELECT t.file, t.place, t.state, f.* FROM files f JOIN tracks t ON t.file = f.id WHERE f.dag_id = ? AND "
+            row = db.execute(
+                "SELECT t.file, t.position, t.state, f.* FROM files f JOIN tracks t ON t.file = f.id WHERE f.dag_id = ? AND "
                 "f.run_id = ? AND f.task_id = ? AND f.map_index = ? AND t.track = ? ORDER BY f.modified DESC LIMIT 1",
                 (dag_id, run_id, task_id, map_index, track),
             ).fetchone()
-            if place is None:
-                return None
-            row = _track(place, _detail(db, place["file"], place["place"]))
-            return {**row, "source": place["source"]}
+            return {**_track_of(db, row), "destination": row["destination"]} if row else None
 
 
-def _detail(db: sqlite3.Connection, file: int, place: int) -> dict[str, Any]:
-    found = db.execute("SELECT row FROM details WHERE file = ? AND place = ?", (file, place)).fetchone()
-    row: dict[str, Any] = json.loads(found["row"])
-    return row
+def _track_of(db: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
+    query = "SELECT row FROM details WHERE file = ? AND position = ?"
+    detail: dict[str, Any] = json.loads(db.execute(query, (row["file"], row["position"])).fetchone()["row"])
+    ids = {name: row[name] for name in ("dag_id", "run_id", "task_id", "map_index", "try_number")}
+    row_state = detail.get("state", RowState.PLANNED.value)
+    return {**detail, "state": row["state"], "row_state": row_state, **ids}
 
 
-def _track(place: sqlite3.Row, detail: dict[str, Any]) -> dict[str, Any]:
-    who = {name: place[name] for name in ("dag_id", "run_id", "task_id", "map_index", "try_number")}
-    return {**detail, "state": place["state"], "row_state": state_of(detail), **who}
-
-
-def _run(row: sqlite3.Row) -> dict[str, Any]:
+def _run_of(row: sqlite3.Row) -> dict[str, Any]:
     names = (
         "dag_id",
         "run_id",

@@ -17,10 +17,11 @@ from airflow_provider_vocalsep import __version__
 from airflow_provider_vocalsep.api.errors import SeparationFailedError, TrackError, VendorError, Verdict
 from airflow_provider_vocalsep.get_provider_info import get_provider_info
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
-from airflow_provider_vocalsep.links.stems import stems_url
 from airflow_provider_vocalsep.operators.vocal_separation import VocalSeparationOperator
 from airflow_provider_vocalsep.retries import VocalSepRetryPolicy
 from airflow_provider_vocalsep.sensors.vocal_separation import VocalSeparationSensor
+from airflow_provider_vocalsep.storage.location import Location
+from airflow_provider_vocalsep.storage.store import ObjectStore
 from airflow_provider_vocalsep.transfers.vocal_separation_to_s3 import VocalSeparationToS3Operator
 
 #: Arguments that choose a behaviour once and for all and are not rendered.
@@ -167,4 +168,4 @@ class TestTheRetryPolicy:
 )
 def test_the_link_opens_the_folder_where_a_person_sees_it(endpoint, link):
     client = SimpleNamespace(meta=SimpleNamespace(endpoint_url=endpoint, region_name="eu-west-1"))
-    assert stems_url(client, "stems", "a b") == link
+    assert ObjectStore(client).console_url(Location("stems", "a b")) == link
