@@ -12,7 +12,7 @@ import pytest
 import requests
 from click.testing import CliRunner
 
-from airflow_provider_vocalsep.callbacks.token import claims_of, mint
+from airflow_provider_vocalsep.callbacks.token import mint, parse_unverified
 from airflow_provider_vocalsep.cli.main import main
 from airflow_provider_vocalsep.demo.ports import free_port
 from airflow_provider_vocalsep.demo.processes import Service, wait_until
@@ -143,7 +143,7 @@ class TestAnEnd:
 
         def post(token_changes=None, **body):
             task = sandbox.books()["tasks"][-1]
-            claims = claims_of(task["callback_url"].rsplit("/", 1)[1])
+            claims = parse_unverified(task["callback_url"].rsplit("/", 1)[1])
             url = task["callback_url"].rsplit("/", 1)[0]
             token = mint(replace(claims, **(token_changes or {})), SECRET)
             said = {"code": 200, "msg": "done", "data": {"task_id": task["vendor_task_id"]}, **body}
