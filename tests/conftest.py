@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def resumed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_resume_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Triggers rest after the parking for a scheduler's sake; where there is none they need not."""
     monkeypatch.setattr("airflow_provider_vocalsep.triggers.resume_delay.resume_delay", lambda: 0.0)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_vocalsep.api.vocabulary import CREDITS, SeparationType
-from airflow_provider_vocalsep.callbacks.channel import callback_channel, callback_event, inbox_of
+from airflow_provider_vocalsep.callbacks.channel import callback_channel, callback_event, read_batch_inbox
 from airflow_provider_vocalsep.catalogue.errors import CatalogueError
 from airflow_provider_vocalsep.client.pace import submit_gate
 from airflow_provider_vocalsep.landing.land import check_destination
@@ -94,7 +94,7 @@ class BatchParts:
         self.ledger = ledger_of(ledger, destination, s3_client=self.s3_client, context=context)
         self.lander = lander_of(hook.settings, self.s3_client, upload_args, max_parallel=parallel)
         self.report_file = ReportFile(self.s3_client, destination, self.asked_by, separation_type, stem_name)
-        self._inbox = inbox_of(context)
+        self._inbox = read_batch_inbox(context)
 
     @property
     def calls_back(self) -> bool:
@@ -126,12 +126,12 @@ class BatchParts:
 
     def has_heard_of_all(self, job: BatchJob) -> bool:
         """Look once more what came in: whether all that is waited for has been called back about."""
-        self._inbox.update(inbox_of(self.context))
+        self._inbox.update(read_batch_inbox(self.context))
         return all(row.attempt_id in self._inbox for row in job.report.rows_in(RowState.WAITING))
 
     def has_heard_of_a_doubt(self, job: BatchJob) -> bool:
         """Look once more what came in: whether something in doubt has been called back about."""
-        self._inbox.update(inbox_of(self.context))
+        self._inbox.update(read_batch_inbox(self.context))
         return any(row.attempt_id in self._inbox for row in job.report.rows_in(RowState.IN_DOUBT))
 
     def job(

@@ -49,5 +49,5 @@ class Reporting:
             if self.report:
                 self.report.failed(e, final=final, concluded=not retried)
             if not retried:
-                metrics.tracks_ended("failed", 1, task_instance_ref(context), separation_type)
+                metrics.count_unlanded("failed", 1, task_instance_ref(context), separation_type)
             raise

@@ -13,18 +13,18 @@ from airflow_provider_vocalsep.api.errors import VocalSepError
 from airflow_provider_vocalsep.api.requests import parse_separation_type
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
-from airflow_provider_vocalsep.callbacks.channel import callback_channel, callback_event, remembered
+from airflow_provider_vocalsep.callbacks.channel import callback_channel, callback_event, read_callbacks
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook, outcome_of
 from airflow_provider_vocalsep.landing.land import check_destination
 from airflow_provider_vocalsep.links.page import PageLink, track_page
 from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
 from airflow_provider_vocalsep.observability.assets import emit_asset_event
 from airflow_provider_vocalsep.observability.lineage import (
-    Data,
+    Dataset,
     Lineage,
-    TellsLineage,
-    stems_of,
-    tell_hook_lineage,
+    LineageMixin,
+    report_hook_lineage,
+    stem_datasets,
 )
 from airflow_provider_vocalsep.operators._runtime import (
     LandingParts,
@@ -68,7 +68,7 @@ ADOPTION_GRACE = 900.0
 _LOOK_FOR_CALLBACK = 2.0
 
 
-class VocalSeparationOperator(TellsLineage, BaseOperator):
+class VocalSeparationOperator(LineageMixin, BaseOperator):
     """
     Have one track separated and its stems landed in object storage.
 
@@ -273,7 +273,7 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
             if self._reporting.report:
                 self._reporting.report.waiting(concluded=True)
             return {"vendor_task_id": secured.vendor_task_id, "status": "SUBMITTED", "stems": {}}
-        if not secured.submitted_now or remembered(context, secured.attempt_id):
+        if not secured.submitted_now or read_callbacks(context, secured.attempt_id):
             # The vendor may be done already: one read here saves two process starts.
             task = self.hook.read_task(secured.vendor_task_id)
             if task is not None and (task.finished or task.failed):
@@ -294,7 +294,7 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
                 conn_id=self.vocalsep_conn_id,
                 asked_by=parts.asked_by,
                 grace=float(self.adoption_grace),
-                just_heard=called_back_about,
+                resumed_by=called_back_about,
             ),
         )
         try:
@@ -308,18 +308,18 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
                     method_name="execute_adoption",
                     timeout=timedelta(seconds=max(0.0, until - time.time()) + 120),
                 )
-        while time.time() < until and not remembered(parts.context, lost):
+        while time.time() < until and not read_callbacks(parts.context, lost):
             time.sleep(_LOOK_FOR_CALLBACK)
         return submitter.secure()
 
     def _keep_callbacks(self, parts: Parts, job: SeparationJob, attempt_id: str) -> None:
-        if remembered(parts.context, attempt_id):
+        if read_callbacks(parts.context, attempt_id):
             job.keep_callbacks(self._heard(parts))
 
     @staticmethod
     def _heard(parts: Parts) -> CallbackLookup:
         def heard(attempt_id: str) -> list[Event]:
-            callbacks = remembered(parts.context, attempt_id)
+            callbacks = read_callbacks(parts.context, attempt_id)
             return [callback_event(callback, attempt_id, parts.asked_by) for callback in callbacks]
 
         return heard
@@ -357,7 +357,7 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
 
     def _reads(self, parts: Parts, vendor_task_id: str) -> None:
         vendor = self.hook.settings.base_url
-        audio = Data.of_track(parts.track, vendor)
+        audio = Dataset.of_track(parts.track, vendor)
         self.lineage = Lineage(inputs=(audio,), vendor=vendor, vendor_task_id=vendor_task_id)
 
     def _report(self, parts: Parts, job: SeparationJob, secured: Submission | None = None) -> None:
@@ -423,14 +423,14 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
         self.log.info("Vendor task %s is finished: landing its stems.", task.task_id)
         manifest = job.land(task, landing.lander, landing.place, replace=self.if_landed == "replace")
         own_file = self.lineage.inputs if parts.track.audio_url else ()
-        tell_hook_lineage(self.aws_conn_id, inputs=own_file, outputs=stems_of(manifest))
+        report_hook_lineage(self.aws_conn_id, inputs=own_file, outputs=stem_datasets(manifest))
         return self._landed(parts.context, landing, job, manifest)
 
     def _landed(
         self, context: Context, landing: LandingParts, job: SeparationJob, manifest: Manifest
     ) -> dict[str, Any]:
         self.stems_link = stems_url(landing.s3_client, landing.place.bucket, landing.place.prefix)
-        self.lineage = self.lineage.writing(manifest)
+        self.lineage = self.lineage.with_stems(manifest)
         self.log.info(
             "%d stems of track %r are at %s. Whoever asks for them again pays nothing.",
             len(manifest.stems), self.label, manifest.uri,

@@ -16,11 +16,12 @@ from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.catalogue.errors import CatalogueError
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
+from airflow_provider_vocalsep.landing.land import read_manifest
 from airflow_provider_vocalsep.links.page import PageLink, run_page
 from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
 from airflow_provider_vocalsep.observability import metrics
 from airflow_provider_vocalsep.observability.assets import emit_asset_event
-from airflow_provider_vocalsep.observability.lineage import BatchLineage, TellsLineage, tell_hook_lineage
+from airflow_provider_vocalsep.observability.lineage import BatchLineage, LineageMixin, report_hook_lineage
 from airflow_provider_vocalsep.operators._runtime import check_choices, raise_for_airflow
 from airflow_provider_vocalsep.operators.batch_parts import BatchParts, read_chunk
 from airflow_provider_vocalsep.operators.waiting import number_or_none, poll_interval_of
@@ -49,7 +50,7 @@ class BatchFailedError(VocalSepError):
     """More tracks of a batch failed than it was told to put up with."""
 
 
-class VocalSeparationBatchOperator(TellsLineage, BaseOperator):
+class VocalSeparationBatchOperator(LineageMixin, BaseOperator):
     """
     Have hundreds of tracks separated and landed in one Airflow task.
 
@@ -296,13 +297,20 @@ class VocalSeparationBatchOperator(TellsLineage, BaseOperator):
 
     def _tell(self, parts: BatchParts, report: BatchReport) -> None:
         """Tell the readers of metrics and of lineage."""
-        self.lineage = BatchLineage(parts, report, self.tracks if isinstance(self.tracks, str) else None)
-        moved, totals = self.lineage.folder(), report.totals()
+        self.lineage = BatchLineage(
+            report,
+            tracks=parts.tracks,
+            chunk=self.tracks if isinstance(self.tracks, str) else None,
+            destination=self.destination,
+            vendor=self.hook.settings.base_url,
+            read_manifest=lambda track: read_manifest(parts.s3_client, parts.place(track)),
+        )
+        moved, totals = self.lineage.summary(), report.totals()
         written = moved.outputs if totals["landed"] > totals["before"] else ()
-        tell_hook_lineage(self.aws_conn_id, inputs=moved.inputs, outputs=written)
+        report_hook_lineage(self.aws_conn_id, inputs=moved.inputs, outputs=written)
         if report.concluded:
             for name, state in (("failed", RowState.FAILED), ("left", RowState.LEFT)):
-                metrics.tracks_ended(
+                metrics.count_unlanded(
                     name, len(report.rows_in(state)), parts.asked_by, str(parts.separation_type)
                 )
 

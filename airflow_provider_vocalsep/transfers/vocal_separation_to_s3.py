@@ -19,11 +19,11 @@ from airflow_provider_vocalsep.links.page import PageLink, track_page
 from airflow_provider_vocalsep.links.stems import StemsLink, stems_url
 from airflow_provider_vocalsep.observability import metrics
 from airflow_provider_vocalsep.observability.lineage import (
-    Data,
+    Dataset,
     Lineage,
-    TellsLineage,
-    stems_of,
-    tell_hook_lineage,
+    LineageMixin,
+    report_hook_lineage,
+    stem_datasets,
 )
 from airflow_provider_vocalsep.operators._runtime import (
     lander_of,
@@ -49,7 +49,7 @@ class NotFinishedError(VocalSepError):
     """The vendor task has not ended yet."""
 
 
-class VocalSeparationToS3Operator(TellsLineage, BaseOperator):
+class VocalSeparationToS3Operator(LineageMixin, BaseOperator):
     """
     Land the stems of a vendor task that somebody else submitted.
 
@@ -147,7 +147,7 @@ class VocalSeparationToS3Operator(TellsLineage, BaseOperator):
         task = self._read()
         vendor = self.hook.settings.base_url
         self.lineage = Lineage(
-            inputs=(Data(vendor, task.task_id),), vendor=vendor, vendor_task_id=task.task_id
+            inputs=(Dataset(vendor, task.task_id),), vendor=vendor, vendor_task_id=task.task_id
         )
         manifest = lander_of(self.hook.settings, client, self.upload_args).land(
             task,
@@ -159,14 +159,14 @@ class VocalSeparationToS3Operator(TellsLineage, BaseOperator):
             replace=self.replace,
         )
         self.stems_link = stems_url(client, place.bucket, place.prefix)
-        self.lineage = self.lineage.writing(manifest)
-        tell_hook_lineage(self.aws_conn_id, outputs=stems_of(manifest))
+        self.lineage = self.lineage.with_stems(manifest)
+        report_hook_lineage(self.aws_conn_id, outputs=stem_datasets(manifest))
         self.log.info(
             "Landed %d stems of vendor task %s: %s", len(manifest.stems), task.task_id, manifest.uri
         )
         landed_by = TaskInstanceRef.model_validate(manifest.asked_by)
         if landed_by == asked_by:
-            metrics.landed_by_transfer(manifest, asked_by, self.hook.settings.account)
+            metrics.count_transfer(manifest, asked_by, self.hook.settings.account)
         reporting.report.landed(manifest, before=landed_by.instance != asked_by.instance)
         return manifest.summary()
 
