@@ -77,7 +77,7 @@ schemas: $(VENV)/.dev ## write the JSON Schemas of the files in the bucket from 
 	@$(BIN)/python -m airflow_provider_vocalsep.audit.schemas.write
 
 screenshots: $(VENV)/.dev ## take the page's pictures in docs/images anew (needs Chromium)
-	@VOCALSEP_SCREENSHOTS=docs/images $(BIN)/pytest tests/live/test_live_page.py -k Looks $(ARGS)
+	@VOCALSEP_SCREENSHOTS=docs/images $(BIN)/pytest tests/live/test_live_page.py -k Appearance $(ARGS)
 
 build: $(VENV)/.dev ## make wheel and sdist in dist/
 	@$(BIN)/python -m build --installer uv

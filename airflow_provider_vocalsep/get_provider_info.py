@@ -1,8 +1,99 @@
-"""What Airflow shows and loads of this provider."""
+"""The provider's metadata, for Airflow."""
 
 from __future__ import annotations
 
 from typing import Any
+
+#: Section ``[vocalsep]`` of Airflow's configuration.
+_OPTIONS: dict[str, Any] = {
+    "warm_task_processes": {
+        "description": (
+            "Whether a scheduler or Celery worker imports, once, the modules that each of its task "
+            "processes would import. They take about 30 MB of shared memory and save half a second "
+            "of CPU per task."
+        ),
+        "version_added": "0.1.0",
+        "type": "boolean",
+        "example": None,
+        "default": "True",
+    },
+    "destinations": {
+        "description": (
+            "Comma-separated s3:// addresses of destinations whose runs the page shows, in addition "
+            "to those of the task instances in Airflow's database."
+        ),
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": "s3://stems/catalogue, s3://archive",
+        "default": "",
+    },
+    "aws_conn_id": {
+        "description": "Connection of the object storage of these destinations.",
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": None,
+        "default": "aws_default",
+    },
+}
+
+#: Extra fields of a connection.
+_CONNECTION_FIELDS: dict[str, Any] = {
+    "dialect": {
+        "label": "Vendor",
+        "description": "The vendor's API: sunoapi (sunoapi.org and its resellers) or kie (kie.ai).",
+        "schema": {
+            "type": ["string", "null"],
+            "enum": ["sunoapi", "kie"],
+            "default": "sunoapi",
+        },
+    },
+    "download_hosts": {
+        "label": "Download hosts",
+        "description": (
+            "Comma-separated hosts from which stems may be downloaded. Empty allows any public "
+            "host; mandatory behind a proxy."
+        ),
+        "schema": {"type": ["string", "null"]},
+    },
+    "allow_private_hosts": {
+        "label": "Allow private hosts",
+        "description": (
+            "Allow downloads from private and loopback addresses, and over plain HTTP. Only for "
+            "the local sandbox."
+        ),
+        "schema": {"type": ["boolean", "null"], "default": False},
+    },
+    "callback_base_url": {
+        "label": "Callback address",
+        "description": ("Public address of this Airflow, for the vendor's callbacks. Empty: polling only."),
+        "schema": {"type": ["string", "null"]},
+    },
+    "callback_secret": {
+        "label": "Callback secret",
+        "description": (
+            "At least 16 random characters that sign callback addresses. To rotate: the new "
+            "secret, a comma, the old one."
+        ),
+        "schema": {"type": ["string", "null"], "format": "password"},
+    },
+    "submit_rate": {
+        "label": "Submit rate",
+        "description": "Submits per window that the vendor accepts, for batches. Empty: 20/10s.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "read_rate": {
+        "label": "Read rate",
+        "description": "Status reads per window that one process makes at most. Empty: 500/10s.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "webhook_hmac_secret": {
+        "label": "Webhook HMAC key",
+        "description": (
+            "kie.ai only: the key of its settings page; callbacks without its signature are refused."
+        ),
+        "schema": {"type": ["string", "null"], "format": "password"},
+    },
+}
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -13,8 +104,8 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "airflow-provider-vocalsep",
         "name": name,
         "description": (
-            "Separates whole music catalogues into stems through a vocal-separation API (sunoapi.org, kie.ai) and "
-            "lands them in object storage, with a ledger that never pays twice."
+            "Separates whole music catalogues into stems through a vocal-separation API (sunoapi.org, "
+            "kie.ai) and lands them in object storage, with a ledger that never pays twice."
         ),
         "integrations": [
             {
@@ -46,35 +137,7 @@ def get_provider_info() -> dict[str, Any]:
         "config": {
             "vocalsep": {
                 "description": "Settings of airflow-provider-vocalsep.",
-                "options": {
-                    "warm_task_processes": {
-                        "description": (
-                            "Whether a scheduler or Celery worker imports, once, what each of its task processes would "
-                            "import. It takes them about 30 MB that they share, and saves half a second of CPU per task."
-                        ),
-                        "version_added": "0.1.0",
-                        "type": "boolean",
-                        "example": None,
-                        "default": "True",
-                    },
-                    "destinations": {
-                        "description": (
-                            "Destinations whose runs the page shows, besides those of the task instances that Airflow "
-                            "remembers: s3:// addresses with commas between them."
-                        ),
-                        "version_added": "0.1.0",
-                        "type": "string",
-                        "example": "s3://stems/catalogue, s3://archive",
-                        "default": "",
-                    },
-                    "aws_conn_id": {
-                        "description": "Connection of their object storage.",
-                        "version_added": "0.1.0",
-                        "type": "string",
-                        "example": None,
-                        "default": "aws_default",
-                    },
-                },
+                "options": _OPTIONS,
             }
         },
         "connection-types": [
@@ -82,63 +145,7 @@ def get_provider_info() -> dict[str, Any]:
                 "connection-type": "vocalsep",
                 "hook-name": name,
                 "hook-class-name": f"{package}.hooks.vocal_separation.VocalSeparationHook",
-                "conn-fields": {
-                    "dialect": {
-                        "label": "Vendor",
-                        "description": "Whose API this is: sunoapi (sunoapi.org and its resellers) or kie (kie.ai).",
-                        "schema": {
-                            "type": ["string", "null"],
-                            "enum": ["sunoapi", "kie"],
-                            "default": "sunoapi",
-                        },
-                    },
-                    "download_hosts": {
-                        "label": "Download hosts",
-                        "description": (
-                            "Comma-separated hosts from which stems may be downloaded. Empty allows any public "
-                            "host; a proxy makes it mandatory."
-                        ),
-                        "schema": {"type": ["string", "null"]},
-                    },
-                    "allow_private_hosts": {
-                        "label": "Allow private hosts",
-                        "description": (
-                            "Let stems come from private and loopback addresses, over plain HTTP too. Only for "
-                            "the local sandbox."
-                        ),
-                        "schema": {"type": ["boolean", "null"], "default": False},
-                    },
-                    "callback_base_url": {
-                        "label": "Callback address",
-                        "description": (
-                            "Public address of this Airflow, which the vendor calls back. Empty: polling alone."
-                        ),
-                        "schema": {"type": ["string", "null"]},
-                    },
-                    "callback_secret": {
-                        "label": "Callback secret",
-                        "description": (
-                            "At least 16 random characters that sign callback addresses. To rotate: the new one, a "
-                            "comma, the old one."
-                        ),
-                        "schema": {"type": ["string", "null"], "format": "password"},
-                    },
-                    "submit_rate": {
-                        "label": "Submit rate",
-                        "description": "Submits that the vendor accepts in a window, for batches. Empty: 20/10s.",
-                        "schema": {"type": ["string", "null"]},
-                    },
-                    "read_rate": {
-                        "label": "Read rate",
-                        "description": "Status reads that one process makes in a window at most. Empty: 500/10s.",
-                        "schema": {"type": ["string", "null"]},
-                    },
-                    "webhook_hmac_secret": {
-                        "label": "Webhook HMAC key",
-                        "description": "kie.ai only: the key of its settings page; callbacks must carry its signature.",
-                        "schema": {"type": ["string", "null"], "format": "password"},
-                    },
-                },
+                "conn-fields": _CONNECTION_FIELDS,
                 "ui-field-behaviour": {
                     "hidden-fields": ["schema", "port"],
                     "relabeling": {"password": "API key", "host": "API address", "login": "Account name"},

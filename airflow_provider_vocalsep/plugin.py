@@ -1,4 +1,4 @@
-"""What the provider adds to Airflow's own processes."""
+"""The Airflow plugin: links, the receiver of callbacks, the page, and imports shared by task processes."""
 
 from __future__ import annotations
 
@@ -19,43 +19,44 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 
-#: What every task of this provider imports: its operators, and what they need as soon as they run.
-WANTED_BY_TASKS = (
+#: Modules that every task of this provider imports.
+TASK_MODULES = (
     "airflow_provider_vocalsep.operators.vocal_separation",
     "airflow.providers.amazon.aws.hooks.base_aws",
 )
 
 
-async def receiver(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve callbacks. Every Airflow process imports plugins; only an API server that is called pays for the rest."""
+async def serve_callbacks(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve callbacks; imports late, since every Airflow process imports plugins and few need the app."""
     from airflow_provider_vocalsep.callbacks.receiver import app
 
-    spare_the_heap()
+    freeze_gc()
     await app(scope, receive, send)
 
 
-async def page(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve the page of Airflow's UI, see :func:`receiver`."""
+async def serve_page(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve the page in Airflow's UI, see :func:`serve_callbacks`."""
     from airflow_provider_vocalsep.ui.app import app
 
-    spare_the_heap()
+    freeze_gc()
     await app(scope, receive, send)
 
 
 @cache
-def spare_the_heap() -> None:
+def freeze_gc() -> None:
     """
-    Take what an API server has loaded by its first request to us out of Python's garbage collection.
+    Exclude all objects that the API server has loaded so far from Python's garbage collection.
 
-    It is a million objects that stay as long as the server does, and to go through them stops every request for more than
-    half a second, once in about 1,700 callbacks (docs/callbacks.md). Airflow does the same in its DAG processor and executors.
+    They are a million and live as long as the server: a collection that traverses them stops every request
+    for more than half a second, once in about 1,700 callbacks (docs/callbacks.md). Airflow does the same in
+    its DAG processor and executors.
     """
     gc.freeze()
 
 
 def forks_task_processes(command: list[str]) -> bool:
     """
-    Tell whether an Airflow process is one whose forks run tasks: a scheduler (LocalExecutor) or a Celery worker.
+    Return whether an Airflow process forks to run tasks: a scheduler (LocalExecutor) or a Celery worker.
 
     :param command: Its command line, as in ``sys.argv``.
     """
@@ -63,21 +64,21 @@ def forks_task_processes(command: list[str]) -> bool:
 
 
 class VocalSepPlugin(AirflowPlugin):
-    """Registers the links of the provider's operators, the receiver of callbacks and the page."""
+    """Registers the links of the operators, the receiver of callbacks and the page."""
 
     name = "vocalsep"
     operator_extra_links = [StemsLink(), PageLink()]
     fastapi_apps = [
-        {"app": receiver, "url_prefix": MOUNT_PATH, "name": "vocalsep callbacks"},
-        {"app": page, "url_prefix": PAGE_PATH, "name": "vocalsep page"},
+        {"app": serve_callbacks, "url_prefix": MOUNT_PATH, "name": "vocalsep callbacks"},
+        {"app": serve_page, "url_prefix": PAGE_PATH, "name": "vocalsep page"},
     ]
     external_views = EXTERNAL_VIEWS
 
     @classmethod
     def on_load(cls, *args: Any, **kwargs: Any) -> None:
-        """Import once, in the parent of task processes, what each of them would import: half of the CPU time of each."""
+        """Import the modules of tasks once, in the parent: the imports take half of a task's CPU time."""
         if forks_task_processes(sys.argv) and conf.getboolean(
             "vocalsep", "warm_task_processes", fallback=True
         ):
-            for module in WANTED_BY_TASKS:
+            for module in TASK_MODULES:
                 import_module(module)

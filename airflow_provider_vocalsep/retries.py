@@ -1,8 +1,8 @@
 """
-Which errors Airflow should retry, as a ``retry_policy`` (Airflow 3.3 and later).
+The ``retry_policy`` for tasks that call the hook (Airflow 3.3 and later).
 
-The operators need none: they fail at once by themselves where no retry helps. The policy does the same for
-``@task`` functions that call the hook, and waits as long as the vendor asked for.
+The operators do not need it: they fail without a retry if none can help. The policy does the same for
+``@task`` functions, and waits for as long as the vendor asks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 class VocalSepRetryPolicy(RetryPolicy):
     """
-    Retry what may pass, fail at once what will not; leave errors of other code to Airflow.
+    Retry transient errors, fail on permanent ones; leave errors of other code to Airflow.
 
     Use it as ``retry_policy=VocalSepRetryPolicy()`` beside ``retries``, on a task or in ``default_args``.
     """
@@ -31,7 +31,7 @@ class VocalSepRetryPolicy(RetryPolicy):
     def evaluate(
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
     ) -> RetryDecision:
-        """Decide by the vendor's verdict."""
+        """Decide by whether the error is retryable."""
         if not isinstance(exception, VocalSepError):
             return RetryDecision.default()
         if not exception.retryable:
@@ -40,10 +40,10 @@ class VocalSepRetryPolicy(RetryPolicy):
         return RetryDecision.retry(delay=timedelta(seconds=wait) if wait else None, reason=str(exception))
 
     def serialize(self) -> dict[str, Any]:
-        """There is nothing to serialize."""
+        """Return no arguments: it has none."""
         return {}
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> VocalSepRetryPolicy:
-        """Build it again."""
+        """Return a policy."""
         return cls()

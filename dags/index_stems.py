@@ -1,10 +1,11 @@
 """
-Index the stems that have landed: one line a stem, for whatever trains on them, plays them or checks them.
+Index the stems that have landed, one line a stem, for programs that train on them, play them or check them.
 
-Runs by itself when a catalogue's DAG has landed something: those announce it by the asset ``separated_stems``. An event only
-says that there is something to do, since Airflow may hand it over twice, or together with the next one. What is to do is found
-in the bucket: run reports that are newer than their part of the index, ``{destination}/_index/``.
-``duckdb -c "FROM 's3://stems/catalogue/_index/**/*.jsonl'"`` reads all of it.
+Airflow runs it when a catalogue's DAG has landed stems and updated the asset ``separated_stems``. Airflow may
+deliver an asset event twice, or together with the next one, so an event only triggers the run: the task
+indexes every run report that is newer than its part of the index, ``{destination}/_index/``.
+
+To read the whole index: ``duckdb -c "FROM 's3://stems/catalogue/_index/**/*.jsonl'"``.
 
 Needs the connection ``aws_default`` (the object storage).
 """
@@ -20,35 +21,36 @@ from airflow.sdk import DAG, Asset, task
 
 from airflow_provider_vocalsep.landing.manifest import Manifest
 from airflow_provider_vocalsep.runs.report import BatchReport
+from airflow_provider_vocalsep.storage.location import Location
 
 if TYPE_CHECKING:
     from datetime import datetime
 
 STEMS = Asset("separated_stems")
 
-#: A run report: ``{destination}/_vocalsep/runs/{dag}/{run}/{task}/{map index}.jsonl``.
+#: Path of a run report in the folder of runs: ``{dag}/{run}/{task}/{map index}.jsonl``.
 REPORT = re.compile(r".*/\d{5,}\.jsonl")
 
 
-def read(uri: str) -> str:
-    """Read an object."""
+def read_object(uri: str) -> str:
+    """Return the text of an object."""
     bucket, key = S3Hook.parse_s3_url(uri)
     return S3Hook().read_key(key, bucket)
 
 
-def under(folder: str) -> dict[str, datetime]:
-    """Return when each object of a folder was written, by its path in there."""
+def list_folder(folder: str) -> dict[str, datetime]:
+    """Return when each object of a folder was last written, by its path in the folder."""
     bucket, prefix = S3Hook.parse_s3_url(folder)
     found = S3Hook().get_file_metadata(prefix, bucket)
     return {item["Key"].removeprefix(prefix): item["LastModified"] for item in found}
 
 
 def write_part(path: str, manifests: list[str]) -> int:
-    """Write a part of the index: a line for each stem of some tracks."""
-    found = [Manifest.from_json(read(uri), where=uri) for uri in manifests]
+    """Write a part of the index, a line for each stem in some manifests; return the number of stems."""
+    parsed = [Manifest.from_json(read_object(uri), where=uri) for uri in manifests]
     lines = [
         json.dumps({"track": manifest.track["key"], **stem.model_dump(mode="json")}) + "\n"
-        for manifest in found
+        for manifest in parsed
         for stem in manifest.stems
     ]
     bucket, key = S3Hook.parse_s3_url(path)
@@ -67,15 +69,15 @@ with DAG(
 
     @task
     def index(triggering_asset_events: Any) -> dict[str, int]:
-        """Bring the index up to date; return how many stems each part that was written has."""
+        """Update the index; return the number of stems in each part that was written."""
         written = {}
         landed = [event.extra for events in triggering_asset_events.values() for event in events]
         for destination in {extra["destination"] for extra in landed}:
-            runs, parts = f"{destination}/_vocalsep/runs/", f"{destination}/_index/"
-            done = under(parts)
-            for path, changed in under(runs).items():
+            runs, parts = f"{Location.parse(destination).runs.uri}/", f"{destination}/_index/"
+            done = list_folder(parts)
+            for path, changed in list_folder(runs).items():
                 if REPORT.fullmatch(path) and (path not in done or done[path] <= changed):
-                    report = BatchReport.from_jsonl(read(runs + path).encode(), where=runs + path)
+                    report = BatchReport.from_jsonl(read_object(runs + path).encode(), where=runs + path)
                     new = [row.manifest for row in report.rows.values() if row.manifest and not row.before]
                     written[parts + path] = write_part(parts + path, new)
         for extra in landed:

@@ -1,8 +1,9 @@
 """
-Separate every track of a catalogue, one mapped task a track, labelled with its title.
+Separate every track of a catalogue in one mapped task each, labelled with the track's title.
 
-The catalogue is a CSV file (columns ``key``, ``task_id``, ``audio_id`` or ``audio_url``, and optionally ``title``,
-``duration``) or JSON Lines with the same fields. Running it again pays for nothing that landed before.
+The catalogue is a CSV file (columns ``key``, ``task_id``, ``audio_id`` or ``audio_url``, and optionally
+``title``, ``duration``) or JSON Lines with the same fields. A second run does not pay again for tracks that
+have landed.
 
 Needs the connections ``vocalsep_default`` (the vendor's API key) and ``aws_default`` (the object storage).
 """
@@ -17,7 +18,7 @@ from airflow_provider_vocalsep.operators.vocal_separation import VocalSeparation
 
 with DAG(
     dag_id="separate_catalogue",
-    description="Have every track of a catalogue separated and its stems landed.",
+    description="Separate every track of a catalogue and land its stems.",
     schedule=None,
     catchup=False,
     tags=["vocalsep"],
@@ -31,10 +32,10 @@ with DAG(
             "s3://stems/catalogue", type="string", pattern="^s3://", description="Where stems land."
         ),
         "separation_type": Param(
-            "separate_vocal", enum=["separate_vocal", "split_stem"], description="What into."
+            "separate_vocal", enum=["separate_vocal", "split_stem"], description="Into which stems."
         ),
         "bad_rows": Param(
-            "fail", enum=["fail", "skip"], description="Whether a row that cannot be used stops the run."
+            "fail", enum=["fail", "skip"], description="Whether a bad row stops the run or is skipped."
         ),
         "poll_interval": Param(
             None,
@@ -47,7 +48,7 @@ with DAG(
 
     @task
     def read_tracks(params: dict | None = None) -> list[dict]:
-        """Read the catalogue; a bad row is named with its line."""
+        """Read the catalogue; errors name each bad row with its line."""
         from airflow_provider_vocalsep.operators.catalogue import load_tracks
 
         return load_tracks(params["catalogue"], aws_conn_id="aws_default", bad_rows=params["bad_rows"])

@@ -1,8 +1,9 @@
 """
 Separate a catalogue of any size, hundreds of tracks in one Airflow task.
 
-The catalogue (CSV, TSV, JSON Lines or Parquet) is cut into chunks; each is submitted in the vendor's pace, waited for
-without a worker, and landed. Running it again pays for nothing that landed before.
+The first task cuts the catalogue (CSV, TSV, JSON Lines or Parquet) into chunks. For each chunk, a mapped task
+submits the tracks at the vendor's rate, waits without a worker, and lands the stems. A second run does not
+pay again for tracks that have landed.
 
 Needs the connections ``vocalsep_default`` (the vendor's API key) and ``aws_default`` (the object storage).
 """
@@ -18,7 +19,7 @@ from airflow_provider_vocalsep.operators.vocal_separation import VocalSeparation
 
 with DAG(
     dag_id="separate_large_catalogue",
-    description="Have a catalogue of any size separated, hundreds of tracks in one task.",
+    description="Separate a catalogue of any size, hundreds of tracks in one task.",
     schedule=None,
     catchup=False,
     tags=["vocalsep"],
@@ -30,13 +31,13 @@ with DAG(
             "s3://stems/catalogue", type="string", pattern="^s3://", description="Where stems land."
         ),
         "separation_type": Param(
-            "separate_vocal", enum=["separate_vocal", "split_stem"], description="What into."
+            "separate_vocal", enum=["separate_vocal", "split_stem"], description="Into which stems."
         ),
         "chunk_size": Param(200, type="integer", minimum=1, description="Tracks in one Airflow task."),
         "bad_rows": Param(
-            "fail", enum=["fail", "skip"], description="Whether a row that cannot be used stops the run."
+            "fail", enum=["fail", "skip"], description="Whether a bad row stops the run or is skipped."
         ),
-        "only_new": Param(False, type="boolean", description="Leave out what has landed before."),
+        "only_new": Param(False, type="boolean", description="Leave out tracks that have landed."),
         "max_failed": Param(
             0,
             type="number",

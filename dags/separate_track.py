@@ -1,5 +1,5 @@
 """
-Separate one track, named in the trigger form.
+Separate the track in the trigger form.
 
 Needs the connections ``vocalsep_default`` (the vendor's API key) and ``aws_default`` (the object storage).
 """
@@ -14,7 +14,7 @@ from airflow_provider_vocalsep.operators.vocal_separation import VocalSeparation
 
 with DAG(
     dag_id="separate_track",
-    description="Have one track separated and its stems landed.",
+    description="Separate one track and land its stems.",
     schedule=None,
     catchup=False,
     tags=["vocalsep"],

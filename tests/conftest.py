@@ -1,4 +1,4 @@
-"""What all tests share: an Airflow home of their own, and the servers, started when first asked for."""
+"""Fixtures of all tests: a temporary Airflow home, and servers that start when a test first needs them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-# Before anything imports Airflow: it reads its settings, and writes its home, while it is imported.
+# Before any import of Airflow, which reads its settings and writes its home while it is imported.
 for name in [name for name in os.environ if name.startswith(("AIRFLOW_", "AWS_"))]:
     del os.environ[name]
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="vocalsep-tests-")
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 BUCKET = "stems"
 
-#: Folders of tests, the quick ones first; each but ``unit`` is also a marker.
+#: Folders of tests, fast ones first; each but ``unit`` is also a marker.
 KINDS = ("unit", "integration", "packaging", "live", "distributed")
 
 ROOT = Path(__file__).parent
@@ -51,8 +51,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def resumed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Triggers rest after the parking for a scheduler's sake; where there is none they need not."""
+def no_resume_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let triggers yield their events at once: the resume delay is only needed beside a scheduler."""
     monkeypatch.setattr("airflow_provider_vocalsep.triggers.resume_delay.resume_delay", lambda: 0.0)
 
 
@@ -67,24 +67,24 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BedSeaweedServ
 
 @pytest.fixture(scope="session")
 def s3(seaweed: BedSeaweedServer) -> S3Client:
-    """A client of the S3 server."""
+    """A boto3 client of the S3 server."""
     return seaweed.client()
 
 
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSandbox]:
-    """The local vendor in a process of its own; what it separates is kept for the next session."""
+    """The sandbox in a process of its own; the stems that it computes are cached for the next session."""
     from airflow_provider_vocalsep.demo.sandbox import sandbox_service
 
     cache = ROOT.parent / ".cache" / "sandbox"
-    quick = ["--task-seconds", "0.5", "--submit-rate", "1000/1s", "--credits", "1000000"]
+    options = ["--task-seconds", "0.5", "--submit-rate", "1000/1s", "--credits", "1000000"]
     folder = tmp_path_factory.mktemp("sandbox")
-    with sandbox_service(folder, port=None, cache_dir=cache, options=quick) as running:
+    with sandbox_service(folder, port=None, cache_dir=cache, options=options) as running:
         yield running
 
 
 class StatsdServer:
-    """Takes StatsD packets, with tags as InfluxDB writes them."""
+    """Receives StatsD packets, with tags in InfluxDB's format."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -96,7 +96,7 @@ class StatsdServer:
 
     @property
     def settings(self) -> dict[str, str]:
-        """``[metrics]`` of an Airflow that sends here."""
+        """Section ``[metrics]`` of an Airflow that sends to this server."""
         port = str(self._socket.getsockname()[1])
         return {
             "statsd_on": "True",
@@ -115,17 +115,17 @@ class StatsdServer:
             self.lines += packet.decode().splitlines()
 
     def ours(self, **tags: str) -> list[tuple[str, dict[str, str], float]]:
-        """Name, tags and value of our metrics that have all these tags."""
+        """Return name, tags and value of the provider's metrics that have all these tags."""
         found = []
         for line in list(self.lines):
             if match := re.fullmatch(r"airflow\.vocalsep\.([a-z_.]+)((?:,[^:]*)?):([\d.]+)\|(?:c|ms)", line):
-                own = dict(tag.split("=", 1) for tag in match[2].split(",") if tag)
-                if tags.items() <= own.items():
-                    found.append((match[1], own, float(match[3])))
+                own_tags = dict(tag.split("=", 1) for tag in match[2].split(",") if tag)
+                if tags.items() <= own_tags.items():
+                    found.append((match[1], own_tags, float(match[3])))
         return found
 
     def sums(self, **tags: str) -> dict[str, float]:
-        """What the counters add up to, and how often each timer was sent."""
+        """Return the sum of each counter, and how often each timer was sent."""
         sums: Counter[str] = Counter()
         for name, _, value in self.ours(**tags):
             sums[name] += 1 if name.endswith("_duration") else value
@@ -142,7 +142,7 @@ def statsd_server() -> Iterator[StatsdServer]:
 
 @pytest.fixture
 def statsd(statsd_server: StatsdServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[StatsdServer]:
-    """A StatsD server to which the Stats of this process send: the task SDK's, and core's, which the API server has."""
+    """A StatsD server for both Stats of this process: the task SDK's, and core's, which API servers use."""
     from airflow._shared.observability.metrics import stats as core
     from airflow.observability.metrics import stats_utils as core_utils
     from airflow.sdk._shared.observability.metrics import stats as sdk
@@ -164,14 +164,14 @@ def statsd(statsd_server: StatsdServer, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.fixture
 def faulty(sandbox: RunningSandbox) -> Iterator[Callable[..., str]]:
-    """Switch faults of the sandbox on, until the end of the test."""
+    """Switch on faults of the sandbox until the end of the test."""
     yield sandbox.set_fault
     sandbox.clear_faults()
 
 
 @pytest.fixture
 def booked() -> Callable[[RunningSandbox], dict[str, float]]:
-    """Read a vendor's books in the words of the audit."""
+    """Read a vendor's books with the field names of ``vocalsep audit``."""
 
     def read(vendor: RunningSandbox) -> dict[str, float]:
         books = vendor.books()
@@ -189,7 +189,7 @@ def booked() -> Callable[[RunningSandbox], dict[str, float]]:
 
 @pytest.fixture
 def call() -> Callable[..., tuple[str, ...]]:
-    """Return the arguments with which a command about a destination only reads."""
+    """Return the arguments of a command about a destination, so that it only reads."""
     options = {
         "audit": (),
         "prune": ("--older-than", "90d"),
@@ -202,7 +202,7 @@ def call() -> Callable[..., tuple[str, ...]]:
 
 @pytest.fixture
 def bucket(seaweed: BedSeaweedServer) -> str:
-    """Name of the bucket; tests keep apart by their :func:`prefix`."""
+    """Name of the bucket; each test has its own :func:`prefix` in it."""
     return seaweed.buckets[0]
 
 

@@ -1,8 +1,8 @@
 """
-The vendor's callbacks: made unforgeable, received in Airflow's API server, turned into a resumed Airflow task.
+The vendor's callbacks: signed addresses, an endpoint in Airflow's API server, and the resumed Airflow task.
 
-``token`` and ``memory`` are plain functions; ``receiver`` is the HTTP endpoint; ``resume`` is the only module that
-touches what Airflow calls internal.
+``token``, ``verification`` and ``inbox`` are plain functions; ``receiver`` is the HTTP endpoint; ``resume``
+is the only module that touches what Airflow calls internal.
 """
 
 from __future__ import annotations

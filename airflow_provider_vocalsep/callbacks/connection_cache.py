@@ -1,4 +1,4 @@
-"""The accounts behind tokens, kept for a little while: a burst of callbacks is one look at the connection."""
+"""The accounts behind tokens, cached for seconds: a burst of callbacks reads the connection once."""
 
 from __future__ import annotations
 
@@ -14,68 +14,68 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which an account is kept: so long until a secret that was taken away counts nowhere.
-KEPT_FOR = 30.0
+#: Seconds for which an account is cached: for so long a secret that was removed is still accepted.
+MAX_AGE = 30.0
 
-#: Seconds after which it is looked up for a token that does not fit: its secret may have been changed meanwhile. No more often,
-#: since strangers can send as many of those as they like.
-KEPT_FOR_STRANGERS = 1.0
+#: Seconds after which the connection is read again for a token that does not verify, as its secret may be
+#: new. Not earlier, since anybody can send any number of such tokens.
+MAX_AGE_FOR_UNVERIFIED = 1.0
 
-#: Names of connections that are kept, strangers' inventions too. Airflow has no id longer than 250 characters.
-_MAX_NAMES = 256
-_MAX_NAME_LENGTH = 250
+#: Connection ids that are cached, including ids that a stranger made up. Airflow has no longer ones.
+_MAX_IDS = 256
+_MAX_ID_LENGTH = 250
 
 _lock = threading.Lock()
-_kept: dict[str, tuple[float, AccountSettings | None]] = {}
+_cache: dict[str, tuple[float, AccountSettings | None]] = {}
 
 
-class NotKeptError(LookupError):
-    """The account of a connection has to be looked up."""
+class NotCachedError(LookupError):
+    """The account of a connection is not in the cache, or too old."""
 
 
-def kept_account(conn_id: str) -> AccountSettings | None:
+def cached_account(conn_id: str) -> AccountSettings | None:
     """
-    Return the account of a connection that was looked up a moment ago.
+    Return the account of a connection without I/O.
 
-    :param conn_id: Its id, out of a token that is yet to be verified.
-    :return: The account, ``None`` when there is none that receives callbacks.
-    :raises NotKeptError: it has to be looked up, which takes a while.
+    :param conn_id: Its id, from a token that is not verified yet.
+    :return: ``None`` if no such account receives callbacks.
+    :raises NotCachedError: use :func:`read_account`, which takes a while.
     """
     with _lock:
-        found = _kept.get(conn_id)
-    if found and time.monotonic() - found[0] < KEPT_FOR:
+        found = _cache.get(conn_id)
+    if found and time.monotonic() - found[0] < MAX_AGE:
         return found[1]
-    raise NotKeptError(conn_id)
+    raise NotCachedError(conn_id)
 
 
-def callback_account(conn_id: str, *, kept_for: float = KEPT_FOR) -> AccountSettings | None:
+def read_account(conn_id: str, *, max_age: float = MAX_AGE) -> AccountSettings | None:
     """
-    Find the account of a connection.
+    Return the account of a connection, read from Airflow unless the cache has it.
 
-    :param conn_id: Its id, out of a token that is yet to be verified.
-    :param kept_for: Seconds for which what was found before will do.
-    :return: The account, ``None`` when there is none that receives callbacks.
+    :param conn_id: Its id, from a token that is not verified yet.
+    :param max_age: Seconds for which a cached account is good enough.
+    :return: ``None`` if no such account receives callbacks.
     """
     with _lock:
-        found = _kept.get(conn_id)
-        if found and time.monotonic() - found[0] < kept_for:
+        found = _cache.get(conn_id)
+        if found and time.monotonic() - found[0] < max_age:
             return found[1]
-        if found:
-            _kept[conn_id] = (time.monotonic(), found[1])  # one looks, the others go by what there is
-    account = _resolve(conn_id)
+        if found:  # one thread reads it again, the others use the old one meanwhile
+            _cache[conn_id] = (time.monotonic(), found[1])
+    account = _read_connection(conn_id)
     with _lock:
-        if len(_kept) >= _MAX_NAMES:
-            _kept.clear()
-        _kept[conn_id] = (time.monotonic(), account)
+        if len(_cache) >= _MAX_IDS:
+            _cache.clear()
+        _cache[conn_id] = (time.monotonic(), account)
     return account
 
 
-def _resolve(conn_id: str) -> AccountSettings | None:
-    if not conn_id or len(conn_id) > _MAX_NAME_LENGTH or not conn_id.isprintable():
+def _read_connection(conn_id: str) -> AccountSettings | None:
+    if not conn_id or len(conn_id) > _MAX_ID_LENGTH or not conn_id.isprintable():
         return None
     try:
         account = VocalSeparationHook(conn_id).settings
     except Exception as e:
-        log.info("Callbacks for connection %r are refused: %s", conn_id, type(e).__name__)
+        log.info("Refusing callbacks for connection %r: %s", conn_id, type(e).__name__)
         return None
     return account if account.callback_secrets else None

@@ -1,10 +1,10 @@
 """
-Turning a delivery into rows of Airflow's database: the only module that touches what Airflow calls internal.
+Resuming the task instance that a callback is for: the only module that touches what Airflow calls internal.
 
 It makes the call that Airflow's own human-in-the-loop route makes
-(``airflow.api_fastapi.core_api.routes.public.hitl``): lock the task instance, ``handle_event_submit``. Where a version
-of Airflow lacks a part, the rest goes on: without the task state store (before 3.3) nothing is remembered,
-without the resume call the trigger's own reads end the wait.
+(``airflow.api_fastapi.core_api.routes.public.hitl``): lock the task instance, ``handle_event_submit``. If a
+version of Airflow lacks a part, the rest works: without the task state store (before 3.3) no callback is
+stored, without the resume call the trigger's own reads end the wait.
 """
 
 from __future__ import annotations
@@ -51,76 +51,72 @@ except ImportError:  # Airflow before 3.3
 
 log = logging.getLogger(__name__)
 
-#: How long a callback stays remembered. Longer than any token counts.
-_KEPT = timedelta(days=30)
+#: How long a callback is stored. Longer than any token is valid.
+_EXPIRY = timedelta(days=30)
 
-#: Other waits of the same DAG run that are looked through for the vendor task, at most.
-_MAX_WAITS = 2000
+#: Deferred task instances of the DAG run that are searched for a sensor of the vendor task, at most.
+_MAX_SENSORS = 2000
 
 
 class Effect(str, Enum):
-    """What a delivery did. Also the end of the name of its row in the Audit Log."""
+    """The effect of a delivery; also the end of its event name in the Audit Log and of its metric."""
 
     #: The waiting task instance was resumed.
     RESUMED = "resumed"
-    #: Nobody waits for it yet; it is remembered.
+    #: No task instance waits for it yet; it is stored.
     REMEMBERED = "remembered"
-    #: Nobody waits for it, and it had come before.
+    #: No task instance waits for it, and it is a repetition.
     DUPLICATE = "duplicate"
     #: The task instance has ended.
     LATE = "late"
-    #: It came too often, or with too many ids; nothing was written.
+    #: Too many repetitions or vendor task ids; nothing was written.
     IGNORED = "ignored"
-    #: There is no such task instance (any more).
+    #: The task instance does not exist (any more).
     UNKNOWN = "unknown"
 
 
 def deliver(delivery: Delivery, now: datetime | None = None) -> tuple[Effect, bool]:
     """
-    Remember a delivery, write it into the Audit Log, and resume who waits for it: all of it or nothing.
+    Store a delivery, audit it and resume the task instance that waits for it, in one transaction.
 
-    :param delivery: What came.
-    :param now: The time.
-    :return: What it did, and whether another look soon (:func:`resume_later`) may find somebody to resume.
-    :raises sqlalchemy.exc.SQLAlchemyError: the database is away. Nothing was changed.
+    :return: The effect, and whether :func:`resume_later` may find a task instance to resume soon.
+    :raises sqlalchemy.exc.SQLAlchemyError: the database is down. Nothing was changed.
     """
     now = now or datetime.now(tz=timezone.utc)
     with create_session(scoped=False) as session:
-        ti = _locked(session, delivery.claims)
+        ti = _lock_addressee(session, delivery.claims)
         if ti is None:
             return Effect.UNKNOWN, False
-        new, written = _remember(session, delivery, now)
+        new, written = _store(session, delivery, now)
         if not written:
             return Effect.IGNORED, False
-        resumed, soon = _resume(session, ti, delivery, now, others=new)
+        resumed, again = _resume(session, ti, delivery, now, sensors=new)
         effect = _effect(ti, resumed=resumed, new=new)
         _audit(session, ti, delivery, effect)
-        return effect, soon
+        return effect, again
 
 
 def resume_later(delivery: Delivery, now: datetime | None = None) -> bool:
     """
-    Look again for who waits: a task that ran when the callback came may be parked by now.
+    Try again to resume: a task that was running when its callback came may be parked by now.
 
-    :param delivery: What came.
-    :param now: The time.
-    :return: Whether another look may still find somebody.
+    :return: Whether a further try may still succeed.
     """
     now = now or datetime.now(tz=timezone.utc)
     with create_session(scoped=False) as session:
-        ti = _locked(session, delivery.claims)
+        ti = _lock_addressee(session, delivery.claims)
         if ti is None:
             return False
-        resumed, soon = _resume(session, ti, delivery, now, others=True)
+        resumed, again = _resume(session, ti, delivery, now, sensors=True)
         if resumed:
             _audit(session, ti, delivery, Effect.RESUMED)
-        return soon
+        return again
 
 
-def _locked(session: Session, claims: CallbackClaims) -> TaskInstance | None:
+def _lock_addressee(session: Session, claims: CallbackClaims) -> TaskInstance | None:
     if session.get_bind().dialect.name == "sqlite":
-        # SQLite knows no FOR UPDATE, and Python's driver begins no transaction to read: two deliveries to one batch would
-        # both read what is remembered, and the second would write over the first.
+        # SQLite has no FOR UPDATE, and Python's driver begins no transaction for a read: of two deliveries to
+        # one batch, both would read the same inbox, and the second would overwrite the first.
         session.execute(text("BEGIN IMMEDIATE"))
     return session.scalar(
         select(TaskInstance)
@@ -138,23 +134,25 @@ def _lock(session: Session, ti_id: Any) -> TaskInstance | None:
     return session.get(TaskInstance, ti_id, with_for_update={"of": TaskInstance}, populate_existing=True)
 
 
-def _remember(session: Session, delivery: Delivery, now: datetime) -> tuple[bool, bool]:
-    """Return whether the vendor task is new for its attempt, and whether the delivery counts at all."""
+def _store(session: Session, delivery: Delivery, now: datetime) -> tuple[bool, bool]:
+    """Return whether the vendor task is new for its attempt, and whether the delivery was stored."""
     if get_state_backend is None:
         return True, True
     claims = delivery.claims
     key = BATCH_KEY if claims.batch else inbox_key(claims.attempt_id)
-    before = _recall(session, claims, key)
+    before = _load(session, claims, key)
     own = (before or {}).get(claims.attempt_id) if claims.batch else before
     value, new = record_delivery(own, delivery.callback, now)
     if value is None:
         return new, False
     stored = {**(before or {}), claims.attempt_id: value} if claims.batch else value
-    get_state_backend().set(_scope(claims), key, json.dumps(stored), expires_at=now + _KEPT, session=session)
+    get_state_backend().set(
+        _scope(claims), key, json.dumps(stored), expires_at=now + _EXPIRY, session=session
+    )
     return new, True
 
 
-def _recall(session: Session, claims: CallbackClaims, key: str) -> Any:
+def _load(session: Session, claims: CallbackClaims, key: str) -> Any:
     if get_state_backend is None:
         return None
     value = get_state_backend().get(_scope(claims), key, session=session)
@@ -168,34 +166,30 @@ def _scope(claims: CallbackClaims) -> TaskScope:
 
 
 def _resume(
-    session: Session, ti: TaskInstance, delivery: Delivery, now: datetime, *, others: bool
+    session: Session, ti: TaskInstance, delivery: Delivery, now: datetime, *, sensors: bool
 ) -> tuple[bool, bool]:
+    """Return whether a task instance was resumed, and whether another try may resume one."""
     if handle_event_submit is None:
         return False, False
-    found = [ti] if _waits_for(ti, delivery) or _batch_waits_for(session, ti, delivery) else []
-    if others and ti.state == TaskInstanceState.SUCCESS and ti.dag_run.state == DagRunState.RUNNING:
-        found = _others_waiting(session, delivery)
-    rest = timedelta(seconds=resume_delay())
-    young = False
-    resumed = False
-    for waiting in found:
-        if waiting.trigger.created_date + rest > now:
-            young = True
-            continue
-        event = {
-            "status": WaitOutcome.CALLED_BACK.value,
-            "vendor_task_id": delivery.callback.task_id,
-            "message": _said(delivery),
-            "reads": 0,
-        }
-        handle_event_submit(TriggerEvent(event), task_instance=waiting, session=session)  # type: ignore[no-untyped-call]
-        resumed = True
-    running = not found and ti.state == TaskInstanceState.RUNNING
-    return resumed, young or running
+    waiting = [ti] if _waits_for(ti, delivery) or _is_complete_batch(session, ti, delivery) else []
+    if sensors and ti.state == TaskInstanceState.SUCCESS and ti.dag_run.state == DagRunState.RUNNING:
+        waiting = _lock_sensors(session, delivery)
+    delay = timedelta(seconds=resume_delay())
+    ready = [found for found in waiting if found.trigger.created_date + delay <= now]
+    event = {
+        "status": WaitOutcome.CALLED_BACK.value,
+        "vendor_task_id": delivery.callback.task_id,
+        "message": _describe(delivery),
+        "reads": 0,
+    }
+    for found in ready:
+        handle_event_submit(TriggerEvent(event), task_instance=found, session=session)  # type: ignore[no-untyped-call]
+    running = not waiting and ti.state == TaskInstanceState.RUNNING
+    return bool(ready), len(ready) < len(waiting) or running
 
 
 def _waits_for(ti: TaskInstance, delivery: Delivery) -> bool:
-    """Tell whether a task instance is parked on a trigger of ours, waiting for just this."""
+    """Return whether a task instance is deferred with a trigger that waits for this callback."""
     if ti.state != TaskInstanceState.DEFERRED or ti.trigger is None:
         return False
     if ti.trigger.classpath == VOCAL_SEPARATION_TRIGGER:
@@ -205,18 +199,22 @@ def _waits_for(ti: TaskInstance, delivery: Delivery) -> bool:
     return False
 
 
-def _batch_waits_for(session: Session, ti: TaskInstance, delivery: Delivery) -> bool:
-    """Tell whether a parked batch has heard about everything that it waits for: it is resumed once, not for each track."""
+def _is_complete_batch(session: Session, ti: TaskInstance, delivery: Delivery) -> bool:
+    """
+    Return whether a deferred batch has the callbacks of all that it waits for.
+
+    So it is resumed once, not for each track.
+    """
     if ti.state != TaskInstanceState.DEFERRED or ti.trigger is None or ti.trigger.classpath != BATCH_TRIGGER:
         return False
-    heard = callbacks_by_attempt(_recall(session, delivery.claims, BATCH_KEY))
-    vendor_task_ids = {item.vendor_task_id for items in heard.values() for item in items}
+    received = callbacks_by_attempt(_load(session, delivery.claims, BATCH_KEY))
+    vendor_task_ids = {callback.vendor_task_id for callbacks in received.values() for callback in callbacks}
     kwargs = ti.trigger.kwargs
-    return vendor_task_ids.issuperset(kwargs["waiting"]) and set(heard).issuperset(kwargs["in_doubt"])
+    return vendor_task_ids.issuperset(kwargs["waiting"]) and set(received).issuperset(kwargs["in_doubt"])
 
 
-def _others_waiting(session: Session, delivery: Delivery) -> list[TaskInstance]:
-    """Find sensors of the same DAG run that wait for what an operator submitted and left, and lock them."""
+def _lock_sensors(session: Session, delivery: Delivery) -> list[TaskInstance]:
+    """Lock the sensors in the DAG run that wait for a vendor task which an operator only submitted."""
     candidates = session.scalars(
         select(TaskInstance)
         .join(Trigger, Trigger.id == TaskInstance.trigger_id)
@@ -227,7 +225,7 @@ def _others_waiting(session: Session, delivery: Delivery) -> list[TaskInstance]:
             Trigger.classpath == VOCAL_SEPARATION_TRIGGER,
         )
         .options(joinedload(TaskInstance.trigger))
-        .limit(_MAX_WAITS)
+        .limit(_MAX_SENSORS)
     )
     found = [ti.id for ti in candidates if _waits_for(ti, delivery)]
     locked = [_lock(session, ti_id) for ti_id in found]
@@ -258,7 +256,7 @@ def _audit(session: Session, ti: TaskInstance, delivery: Delivery, effect: Effec
     session.add(row)
 
 
-def _said(delivery: Delivery) -> str:
+def _describe(delivery: Delivery) -> str:
     callback = delivery.callback
-    words = f": {callback.message!r}" if callback.message else ""
-    return f"The vendor called back about task {callback.task_id} (code {callback.code}{words})."
+    message = f": {callback.message!r}" if callback.message else ""
+    return f"The vendor called back about task {callback.task_id} (code {callback.code}{message})."

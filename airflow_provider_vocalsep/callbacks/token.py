@@ -1,8 +1,8 @@
 """
-The token in the callback address: says which attempt of which task instance it reports to, signed by us.
+The signed token in the callback address: names the task instance and the attempt that the callback is for.
 
-Vendors sign too little (kie: task id and time) or nothing (sunoapi), so the address itself is the proof. It holds no
-secret, and whoever changes it breaks it.
+Vendors sign too little (kie: task id and time) or nothing (sunoapi), so the address itself is the proof. It
+holds no secret, and any change breaks the signature.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
 MOUNT_PATH = "/vocalsep"
 CALLBACK_PATH = f"{MOUNT_PATH}/callback/"
 
-#: Seconds for which a token counts. A vendor reports within minutes, and keeps stems for 14 days.
+#: Seconds for which a token is valid. A vendor calls back within minutes, and keeps stems for 14 days.
 TOKEN_LIFE = 7 * 86400
 
-#: Longer than any token of ours: four names of at most 250 characters each (``airflow.models.base.StringID``), in Base64.
+#: Longer than any valid token: four names of at most 250 characters each (``airflow.models.base.StringID``),
+#: in Base64.
 MAX_TOKEN_LENGTH = 4096
 
 _VERSION = 1
 
 
 class TokenError(Exception):
-    """A token that is not to be believed; the message says why, for the server's log."""
+    """A token is not valid; the message says why, for the server's log."""
 
 
 @dataclass(frozen=True)
 class CallbackClaims:
     """
-    What a token says.
+    What a token claims: the task instance to resume, and the attempt.
 
     :param conn_id: Connection whose secret signed it.
-    :param dag_id: The task instance that is to be resumed, as are ``run_id``, ``task_id`` and ``map_index``.
     :param attempt_id: The attempt in the ledger that the callback belongs to.
-    :param expires: Until when it counts, in epoch seconds.
-    :param batch: The task instance waits for many; its callbacks are remembered together.
+    :param expires: Until when it is valid, in epoch seconds.
+    :param batch: Whether the task instance is a batch, with one inbox for all its attempts.
     """
 
     conn_id: str
@@ -57,16 +57,15 @@ class CallbackClaims:
     batch: bool = False
 
     @property
-    def memory(self) -> tuple[str, str, str, int, str]:
-        """Where its callback is remembered: the task instance, and the attempt unless it is one of a batch."""
+    def inbox(self) -> tuple[str, str, str, int, str]:
+        """The inbox that stores the callback: a batch has one, another task instance one for each attempt."""
         return self.dag_id, self.run_id, self.task_id, self.map_index, "" if self.batch else self.attempt_id
 
 
 def mint(claims: CallbackClaims, secret: str) -> str:
     """
-    Make a token.
+    Sign a token.
 
-    :param claims: What it says.
     :param secret: The first of the connection's callback secrets.
     :return: URL-safe text of a few hundred characters.
     """
@@ -74,9 +73,9 @@ def mint(claims: CallbackClaims, secret: str) -> str:
     return f"{payload}.{_encode(_sign(payload, secret))}"
 
 
-def claims_of(token: str) -> CallbackClaims:
+def parse_unverified(token: str) -> CallbackClaims:
     """
-    Read what a token says **without believing it**: to find out whose secret has to verify it.
+    Parse a token **without verifying it**, to find the connection whose secret verifies it.
 
     :raises TokenError: it is not a token.
     """
@@ -102,22 +101,21 @@ def claims_of(token: str) -> CallbackClaims:
 
 def verify(token: str, secrets: Sequence[str], *, now: float) -> CallbackClaims:
     """
-    Check a token in constant time.
+    Verify a token in constant time.
 
-    :param token: What came in.
     :param secrets: The connection's secrets; any of them may have signed it, so that they can be rotated.
-    :param now: The time in epoch seconds.
-    :raises TokenError: it is not ours, was changed, or has expired.
+    :param now: Epoch seconds.
+    :raises TokenError: another secret signed it, it was changed, or it has expired.
     """
-    claims = claims_of(token)
+    claims = parse_unverified(token)
     payload, _, signature = token.partition(".")
     try:
         given = _decode(signature)
     except ValueError as e:
         raise TokenError("unreadable signature") from e
-    # All are tried, whichever fits, so that the time says nothing about which one does.
-    fits = [hmac.compare_digest(_sign(payload, secret), given) for secret in secrets]
-    if not any(fits):
+    # All secrets are tried, so that the time reveals nothing about which one matches.
+    matches = [hmac.compare_digest(_sign(payload, secret), given) for secret in secrets]
+    if not any(matches):
         raise TokenError("wrong signature")
     if _encode(given) != signature:
         raise TokenError("signature in another spelling")

@@ -1,4 +1,4 @@
-"""Whether a delivery is to be believed, without a clock, a database or HTTP."""
+"""The verification of a delivery: token, body and the vendor's signature. No clock, no database, no HTTP."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_vocalsep.api import signature
 from airflow_provider_vocalsep.api.callbacks import parse_callback
 from airflow_provider_vocalsep.api.errors import UnreadableAnswerError
-from airflow_provider_vocalsep.callbacks.token import CallbackClaims, TokenError, claims_of, verify
+from airflow_provider_vocalsep.callbacks.token import CallbackClaims, TokenError, parse_unverified, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.api.models import Callback
     from airflow_provider_vocalsep.client.settings import AccountSettings
 
-#: Bytes of a body. The documented ones, with twelve stems, have under 4 kB.
+#: Bytes of a body at most. Documented bodies, with twelve stems, have under 4 kB.
 MAX_BODY = 64 * 1024
 
 
 class RejectedError(Exception):
     """
-    A delivery that is not taken.
+    A delivery is refused.
 
     :param status: HTTP status of the answer.
-    :param reason: In words, for our own log; the answer does not say it.
+    :param reason: For the server's log; the answer does not contain it.
     """
 
     def __init__(self, status: int, reason: str) -> None:
@@ -37,30 +37,29 @@ class RejectedError(Exception):
 @dataclass(frozen=True)
 class Delivery:
     """
-    A callback that our own token vouches for.
+    A verified callback.
 
-    :param claims: Whom it reports to.
-    :param callback: What it says. A hint: the vendor's record is read before anything is done about it.
+    :param claims: The task instance and the attempt that it is for.
+    :param callback: Only a hint: the task reads the vendor's record before it acts on it.
     """
 
     claims: CallbackClaims
     callback: Callback
 
 
-def check_token(
-    token: str, account_of: Callable[[str], AccountSettings | None], *, now: float
+def verify_token(
+    token: str, find_account: Callable[[str], AccountSettings | None], *, now: float
 ) -> tuple[CallbackClaims, AccountSettings]:
     """
-    Check the address that a delivery came to.
+    Verify the token of a delivery; return its claims and the account that signed it.
 
-    :param token: The last part of its path.
-    :param account_of: Finds the account of a connection, ``None`` when there is none with a callback secret.
-    :param now: The time in epoch seconds.
-    :return: What the token says, and the account.
+    :param token: The last segment of the path.
+    :param find_account: Returns the account of a connection, ``None`` if no such account receives callbacks.
+    :param now: Epoch seconds.
     :raises RejectedError: 401.
     """
     try:
-        account = account_of(claims_of(token).conn_id)
+        account = find_account(parse_unverified(token).conn_id)
         if account is None:
             raise TokenError("no such connection, or one without callback_secret")
         return verify(token, account.callback_secrets, now=now), account
@@ -68,18 +67,15 @@ def check_token(
         raise RejectedError(401, str(e)) from e
 
 
-def check_body(
+def verify_body(
     body: bytes, headers: Mapping[str, str], claims: CallbackClaims, account: AccountSettings, *, now: float
 ) -> Delivery:
     """
-    Check what a delivery says.
+    Verify the body of a delivery, and the vendor's signature if the account has its key.
 
-    :param body: Its body.
-    :param headers: Its headers, found whatever their case.
-    :param claims: What its token says.
-    :param account: The account that the token belongs to.
-    :param now: The time in epoch seconds.
-    :raises RejectedError: 422 for a body that is no callback, 401 without the vendor's signature where one is due.
+    :param headers: With case-insensitive names.
+    :param now: Epoch seconds.
+    :raises RejectedError: 422 for a body that is no callback, 401 for a missing or wrong signature.
     """
     try:
         callback = parse_callback(body)

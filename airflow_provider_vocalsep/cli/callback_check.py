@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from airflow_provider_vocalsep.api.errors import VocalSepError
-from airflow_provider_vocalsep.callbacks.check import BrokenError, check_way
+from airflow_provider_vocalsep.callbacks.check import BrokenRouteError, check_route
 
 
 @click.command("callback-check")
@@ -31,9 +31,9 @@ def callback_check(conn_id: str) -> None:
 
     console = Console(soft_wrap=True)
     try:
-        for line in check_way(conn_id, VocalSeparationHook(conn_id).settings):
+        for line in check_route(conn_id, VocalSeparationHook(conn_id).settings):
             console.print(f"[green]ok[/green]     {escape(line)}")
-    except (BrokenError, VocalSepError) as e:
+    except (BrokenRouteError, VocalSepError) as e:
         console.print(f"[red]broken[/red] {escape(str(e))}")
         sys.exit(1)
     except Exception as e:

@@ -1,4 +1,4 @@
-"""Hook for vocal-separation APIs (sunoapi.org, kie.ai, the sandbox)."""
+"""The hook for vocal-separation APIs (sunoapi.org, kie.ai, the sandbox)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def outcome_of(task: SeparationTask) -> dict[str, Any]:
-    """Return what goes into XCom of a vendor task: its id, its status, and name and address of each stem."""
+    """Return the XCom value of a vendor task: id, status, and the address of each stem by its name."""
     return {
         "vendor_task_id": task.task_id,
         "status": task.status.value,
@@ -33,7 +33,7 @@ def outcome_of(task: SeparationTask) -> dict[str, Any]:
 
 class VocalSeparationHook(BaseHook):
     """
-    Talk to a vocal-separation API with the account of an Airflow connection.
+    Call a vocal-separation API with the account of an Airflow connection.
 
     Connection fields:
 
@@ -41,9 +41,10 @@ class VocalSeparationHook(BaseHook):
     - **Host** (optional): address of the API; the dialect's own by default.
     - **Login** (optional): name of the account. Give one when two accounts of a vendor share a ledger.
     - **Extra** ``dialect``: ``sunoapi`` (default) or ``kie``.
-    - **Extra** ``download_hosts``: comma-separated hosts from which stems may be downloaded (any public one by
-      default; ``*.example.com`` takes in sub-domains).
-    - **Extra** ``allow_private_hosts``: stems may come from private addresses, over plain HTTP too. For the sandbox.
+    - **Extra** ``download_hosts``: comma-separated hosts from which stems may be downloaded (by default any
+      public one; ``*.example.com`` includes sub-domains).
+    - **Extra** ``allow_private_hosts``: stems may come from private addresses, and over plain HTTP. For the
+      sandbox.
 
     :param vocalsep_conn_id: Id of the connection.
     """
@@ -69,7 +70,7 @@ class VocalSeparationHook(BaseHook):
 
     @cached_property
     def client(self) -> VendorClient:
-        """The blocking client, which keeps its connections open."""
+        """The blocking client, which reuses its connections."""
         return VendorClient(self.settings)
 
     def get_conn(self) -> requests.Session:
@@ -85,20 +86,21 @@ class VocalSeparationHook(BaseHook):
         callback_url: str = PLACEHOLDER_CALLBACK_URL,
     ) -> str:
         """
-        Submit a track. Sent once, never repeated: every accepted submit is charged.
+        Submit a track, without a retry: the vendor charges every submit that it accepts.
 
-        This is the bare call. :class:`~airflow_provider_vocalsep.operators.vocal_separation.VocalSeparationOperator`
-        writes it into a ledger first, so that no retry pays again.
+        This is the bare call.
+        :class:`~airflow_provider_vocalsep.operators.vocal_separation.VocalSeparationOperator` records it in a
+        ledger first, so that no retry pays again.
 
         :param track: The track; an own file needs an ``https`` address.
         :param separation_type: What to separate it into.
-        :param stem_name: The stem asked for with ``split_stem_advanced``.
-        :param callback_url: Where the vendor reports the end; its contract makes it mandatory.
+        :param stem_name: The stem for ``split_stem_advanced``.
+        :param callback_url: Where the vendor calls back; its contract requires one.
         :return: The vendor's task id, 32 hex characters.
-        :raises TrackError: the arguments do not make a submit.
+        :raises TrackError: the arguments are not valid.
         :raises VendorUnreachableError: nothing was sent.
-        :raises VendorError: the vendor refused, nothing was charged.
-        :raises SubmitOutcomeUnknownError: it was sent and the answer lost; it may have been charged.
+        :raises VendorError: the vendor refused; nothing was charged.
+        :raises SubmitOutcomeUnknownError: the answer was lost; the submit may have been charged.
         """
         return self.client.submit(
             Track.parse(track),
@@ -109,10 +111,10 @@ class VocalSeparationHook(BaseHook):
 
     def read_task(self, vendor_task_id: str) -> SeparationTask | None:
         """
-        Read the vendor's record of a task; passing trouble is tried again a few times.
+        Read the vendor's record of a task; transient errors are retried a few times.
 
         :param vendor_task_id: The id that the submit returned.
-        :return: The record, ``None`` while the vendor does not know the id.
+        :return: ``None`` while the vendor does not know the id.
         """
         return self.client.read_task(vendor_task_id)
 
@@ -121,19 +123,20 @@ class VocalSeparationHook(BaseHook):
         return self.client.credits()
 
     def test_connection(self) -> tuple[bool, str]:
-        """Try the connection by reading the credit balance."""
+        """Test the connection by reading the credit balance."""
         try:
             credits_left = self.get_credits()
         except VocalSepError as e:
             return False, str(e)
+        account = self.settings
         return (
             True,
-            f"Connected to {self.settings.base_url} ({self.settings.dialect.name}): {credits_left:g} credits left.",
+            f"Connected to {account.base_url} ({account.dialect.name}): {credits_left:g} credits left.",
         )
 
     async def get_async_client(self) -> AsyncVendorClient:
         """Return the asynchronous client, one per account and event loop."""
-        # Here, because it brings aiohttp: a fourth of what workers would import, for triggers alone.
+        # Imported here: it brings aiohttp, a quarter of all that workers would import, only for triggers.
         from airflow_provider_vocalsep.client.shared import shared_client
 
         return await shared_client(self.vocalsep_conn_id, self._async_settings)

@@ -1,3 +1,3 @@
-"""What others observe: metrics, lineage and asset events."""
+"""Metrics, lineage and asset events."""
 
 from __future__ import annotations

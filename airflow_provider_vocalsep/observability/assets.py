@@ -1,4 +1,4 @@
-"""Telling DAGs that are scheduled by assets what landed."""
+"""Asset events, for DAGs that are scheduled by what landed."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def emit_asset_event(
     outlets: Iterable[Any], context: Context, destination: str, *, new: int, extra: dict[str, Any]
 ) -> None:
     """
-    Put what landed into the events of a task's outlets.
+    Describe what landed in the asset events of a task's outlets.
 
-    An ``Asset`` gets its event from Airflow whenever the task succeeds; what landed becomes its ``extra``. An ``AssetAlias``
-    gets one for the destination, and none where nothing new landed: a nightly run over an old catalogue wakes nobody.
+    An ``Asset`` gets its event from Airflow whenever the task succeeds; this sets the event's ``extra``. An
+    ``AssetAlias`` gets an event for the destination only if new tracks landed: a nightly run over an old
+    catalogue starts no DAG.
 
-    :param outlets: The outlets of the Airflow task; of other kinds are left alone.
-    :param context: Its context.
+    :param outlets: Outlets of the Airflow task; other kinds are ignored.
     :param destination: ``s3://bucket/prefix`` under which the stems landed.
-    :param new: Tracks of it that this task instance landed, in whichever try.
-    :param extra: What landed, as JSON.
+    :param new: Tracks that this task instance landed, in any of its tries.
+    :param extra: JSON fields of the event.
     """
     extra = {"destination": destination, "new": new, **extra}
     for outlet in outlets:

@@ -1,4 +1,4 @@
-"""What an operator read and wrote, told to OpenLineage and to Airflow's hook lineage."""
+"""Lineage: the datasets that an operator reads and writes, for OpenLineage and for Airflow's hook lineage."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Tracks of a batch, or chunks of a plan, up to which each file is told; above, the folder that they are in.
-LISTED = 20
+#: Tracks of a batch, or chunks of a plan, up to which each file is a dataset; above, their folder is.
+MAX_LISTED = 20
 
 
 @dataclass(frozen=True)
-class Data:
+class Dataset:
     """
     A dataset, by OpenLineage's naming.
 
     :param namespace: ``s3://bucket``, or scheme and host.
     :param name: Key or path, without a slash in front.
     :param bytes: Size, if it was written.
-    :param files: Files in it, if it was written.
+    :param files: Number of files, if it was written.
     """
 
     namespace: str
@@ -51,9 +51,9 @@ class Data:
         return f"{self.namespace}/{self.name}"
 
     @classmethod
-    def at(cls, uri: str, **size: int) -> Data:
+    def at(cls, uri: str, **size: int) -> Dataset:
         """
-        Name what is at an address; neither credentials nor a query, which may sign it, are kept.
+        Return the dataset at an address, without its credentials and its query, which may sign it.
 
         :param uri: ``s3://bucket/key``, or a URL.
         :param size: ``bytes`` and ``files``.
@@ -67,44 +67,43 @@ class Data:
         )
 
     @classmethod
-    def of_track(cls, track: Track, base_url: str) -> Data:
+    def of_track(cls, track: Track, base_url: str) -> Dataset:
         """
-        Name the audio of a track.
+        Return the audio of a track.
 
-        :param track: The track.
-        :param base_url: Where the API is; its name is the namespace of generated tracks.
+        :param base_url: Address of the vendor's API, the namespace of generated tracks.
         """
         url = describe_track(track)["audio_url"]
         return cls.at(url) if url else cls(base_url, f"{track.task_id}/{track.audio_id}")
 
 
-def stems_of(manifest: Manifest) -> list[Data]:
-    """Name the stems that landed."""
-    return [Data.at(stem.uri, bytes=stem.bytes, files=1) for stem in manifest.stems]
+def stem_datasets(manifest: Manifest) -> list[Dataset]:
+    """Return the stems of a manifest."""
+    return [Dataset.at(stem.uri, bytes=stem.bytes, files=1) for stem in manifest.stems]
 
 
 @dataclass(frozen=True)
 class Lineage:
     """
-    What one task instance reads and writes.
+    The lineage of one task instance.
 
     :param inputs: What it reads.
     :param outputs: What it writes.
-    :param vendor: Where the vendor's API is.
+    :param vendor: Address of the vendor's API.
     :param vendor_task_id: The vendor task, if it is about one.
     """
 
-    inputs: tuple[Data, ...] = ()
-    outputs: tuple[Data, ...] = ()
+    inputs: tuple[Dataset, ...] = ()
+    outputs: tuple[Dataset, ...] = ()
     vendor: str = ""
     vendor_task_id: str | None = None
 
-    def writing(self, manifest: Manifest) -> Lineage:
-        """Add what landed."""
-        return replace(self, outputs=tuple(stems_of(manifest)), vendor_task_id=manifest.vendor_task_id)
+    def with_stems(self, manifest: Manifest) -> Lineage:
+        """Add the stems of a manifest as outputs."""
+        return replace(self, outputs=tuple(stem_datasets(manifest)), vendor_task_id=manifest.vendor_task_id)
 
     def facets(self) -> OperatorLineage[Any, Any]:
-        """Return it as OpenLineage's."""
+        """Return it in OpenLineage's classes."""
         from airflow.providers.common.compat.openlineage.facet import ExternalQueryRunFacet, InputDataset
         from airflow.providers.openlineage.extractors import OperatorLineage
 
@@ -114,8 +113,8 @@ class Lineage:
                 externalQueryId=self.vendor_task_id, source=self.vendor
             )
         return OperatorLineage(
-            inputs=[InputDataset(data.namespace, data.name) for data in self.inputs],
-            outputs=[_output_dataset(data) for data in self.outputs],
+            inputs=[InputDataset(dataset.namespace, dataset.name) for dataset in self.inputs],
+            outputs=[_output_dataset(dataset) for dataset in self.outputs],
             run_facets=facets,
         )
 
@@ -123,56 +122,60 @@ class Lineage:
 @dataclass(frozen=True)
 class BatchLineage:
     """
-    What a batch reads and writes.
+    The lineage of a batch.
 
-    :param destination: ``s3://bucket/prefix`` under which its stems land.
-    :param vendor: Address of the vendor's API.
+    :param report: Its run report.
     :param tracks: Its tracks.
-    :param report: Their states.
-    :param manifest_of: Reads the manifest of a track.
     :param chunk: Address of the chunk file, if its tracks came from one.
+    :param destination: ``s3://bucket/prefix`` under which the stems land.
+    :param vendor: Address of the vendor's API.
+    :param read_manifest: Reads the manifest of a track; called for OpenLineage only.
     """
 
+    report: BatchReport
+    tracks: Sequence[Track]
+    chunk: str | None
     destination: str
     vendor: str
-    tracks: Sequence[Track]
-    report: BatchReport
-    manifest_of: Callable[[Track], Manifest | None]
-    chunk: str | None
+    read_manifest: Callable[[Track], Manifest | None]
 
-    def folder(self) -> Lineage:
-        """Return it with everything that landed as one dataset, the destination."""
+    def summary(self) -> Lineage:
+        """Return it with all that landed as one dataset, the destination."""
         totals = self.report.totals()
-        whole = Data.at(self.destination, bytes=totals["bytes"], files=totals["stems"])
-        return Lineage(inputs=self._read, outputs=(whole,) if totals["landed"] else ())
+        landed = Dataset.at(self.destination, bytes=totals["bytes"], files=totals["stems"])
+        return Lineage(inputs=self._inputs, outputs=(landed,) if totals["landed"] else ())
 
     def facets(self) -> OperatorLineage[Any, Any]:
-        """Return it as OpenLineage's: each track and each stem of few tracks, else chunk and destination."""
-        if len(self.report.rows) > LISTED:
-            return self.folder().facets()
+        """
+        Return it in OpenLineage's classes.
+
+        Up to :data:`MAX_LISTED` tracks, it lists each track and each stem; above, chunk and destination.
+        """
+        if len(self.report.rows) > MAX_LISTED:
+            return self.summary().facets()
         try:
-            return self._listed().facets()
+            return self._list_files().facets()
         except VocalSepError as e:
-            log.info("The stems are told to OpenLineage as one dataset: %s", e)
-            return self.folder().facets()
+            log.info("Reporting the stems to OpenLineage as one dataset: %s", e)
+            return self.summary().facets()
 
     @property
-    def _read(self) -> tuple[Data, ...]:
-        return (Data.at(self.chunk),) if self.chunk else ()
+    def _inputs(self) -> tuple[Dataset, ...]:
+        return (Dataset.at(self.chunk),) if self.chunk else ()
 
-    def _listed(self) -> Lineage:
+    def _list_files(self) -> Lineage:
         landed = {row.track for row in self.report.rows_in(RowState.LANDED)}
         tracks = [track for track in self.tracks if track.key in landed]
-        manifests = [self.manifest_of(track) for track in tracks]
+        manifests = [self.read_manifest(track) for track in tracks]
         return Lineage(
-            inputs=(*self._read, *(Data.of_track(track, self.vendor) for track in tracks)),
-            outputs=tuple(stem for manifest in manifests if manifest for stem in stems_of(manifest)),
+            inputs=(*self._inputs, *(Dataset.of_track(track, self.vendor) for track in tracks)),
+            outputs=tuple(stem for manifest in manifests if manifest for stem in stem_datasets(manifest)),
         )
 
 
-class TellsLineage:
+class LineageMixin:
     """
-    An operator that OpenLineage can ask. Nothing of OpenLineage is imported before it does.
+    An operator with lineage. Imports nothing of OpenLineage before OpenLineage asks.
 
     :cvar lineage: What the task instance has read and written so far.
     """
@@ -180,38 +183,36 @@ class TellsLineage:
     lineage: Lineage | BatchLineage = Lineage()
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
-        """Tell OpenLineage, which calls this after a failure, too."""
+        """Return the lineage to OpenLineage, which asks after a failure, too."""
         return self.lineage.facets()
 
 
-def tell_hook_lineage(
-    aws_conn_id: str | None, *, inputs: Iterable[Data] = (), outputs: Iterable[Data] = ()
+def report_hook_lineage(
+    aws_conn_id: str | None, *, inputs: Iterable[Dataset] = (), outputs: Iterable[Dataset] = ()
 ) -> None:
     """
-    Tell Airflow's collector what was read and written, for whichever plugin reads it.
+    Report what was read and written to Airflow's hook lineage collector.
 
-    :param aws_conn_id: Connection of the object storage, which the collector keeps with it.
-    :param inputs: What was read.
-    :param outputs: What was written.
+    :param aws_conn_id: Connection of the object storage, which the collector records.
     """
     from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
     hook: Any = AwsBaseHook(aws_conn_id=aws_conn_id, client_type="s3")
     collector = get_hook_lineage_collector()  # type: ignore[no-untyped-call]
     try:
-        for data in inputs:
-            collector.add_input_asset(hook, uri=data.uri)
-        for data in outputs:
-            collector.add_output_asset(hook, uri=data.uri)
-    except ValueError as e:  # an address that Airflow does not take for an asset
+        for dataset in inputs:
+            collector.add_input_asset(hook, uri=dataset.uri)
+        for dataset in outputs:
+            collector.add_output_asset(hook, uri=dataset.uri)
+    except ValueError as e:  # an address that is no valid asset in Airflow
         log.info("Hook lineage is not complete: %s", e)
 
 
-def _output_dataset(data: Data) -> Any:
+def _output_dataset(dataset: Dataset) -> Any:
     from airflow.providers.common.compat.openlineage.facet import (
         OutputDataset,
         OutputStatisticsOutputDatasetFacet,
     )
 
-    statistics = OutputStatisticsOutputDatasetFacet(size=data.bytes, fileCount=data.files)
-    return OutputDataset(data.namespace, data.name, outputFacets={"outputStatistics": statistics})
+    statistics = OutputStatisticsOutputDatasetFacet(size=dataset.bytes, fileCount=dataset.files)
+    return OutputDataset(dataset.namespace, dataset.name, outputFacets={"outputStatistics": statistics})

@@ -1,8 +1,8 @@
 """
-What the provider counts through Airflow's Stats; ``docs/metrics.md`` has the table.
+Metrics through Airflow's Stats; ``docs/metrics.md`` has the table.
 
-Money and stems are counted from the lines of the ledger's history, as they get into the store: what a retry or another
-run only finds there is not counted again, and the counters add up to what the ledger says.
+Money and stems are counted from the events of the ledger's history when they are stored: a retry or another
+run that only finds them there does not count them again, and the counters add up to what the ledger says.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Counters by the line of the history that counts.
-COUNTED_LINES = {
+#: Counters of each event of the ledger's history.
+COUNTED_EVENTS = {
     "submitted": ("submitted",),
     "adopted": ("submitted", "adopted"),
     "sent_again": ("sent_again",),
@@ -40,66 +40,56 @@ COUNTED_LINES = {
 }
 
 #: Other counters, and timers.
-OTHERS = ("landed", "stems", "bytes", "credits", "credits_refunded", "failed", "left")
+OTHER_COUNTERS = ("landed", "stems", "bytes", "credits", "credits_refunded", "failed", "left")
 TIMERS = ("separation_duration", "landing_duration")
 
 
-def _harmless(count: Callable[..., None]) -> Callable[..., None]:
-    """Keep what goes wrong with a metric away from tracks that are paid for."""
+def _never_raise(count: Callable[..., None]) -> Callable[..., None]:
+    """Log errors of metrics: they must not fail tracks that are paid for."""
 
     @functools.wraps(count)
     def guarded(*args: Any, **kwargs: Any) -> None:
         try:
             count(*args, **kwargs)
         except Exception:
-            log.warning("A metric was not sent, which changes nothing else.", exc_info=True)
+            log.warning("Could not send a metric. Nothing else is affected.", exc_info=True)
 
     return guarded
 
 
-@_harmless
+@_never_raise
 def count_event(entry: LedgerEntry, event: Event) -> None:
     """
-    Count a line of a ledger's history.
+    Count an event of the ledger's history.
 
-    :param entry: The entry.
-    :param event: The line, in the store by now.
+    :param entry: The entry, with the event in it.
     """
     tags = _tags(event.by, entry.separation_type.value, entry.account)
     if event.event == "landed":
         _count_landed(tags, [file.bytes for file in event.files or ()])
-    elif not _said_before(entry, event):
-        for name in COUNTED_LINES.get(event.event, ()):
+    elif not _repeats_failure(entry, event):
+        for name in COUNTED_EVENTS.get(event.event, ()):
             _incr(name, 1, tags)
     if event.credits:
         _incr("credits" if event.credits > 0 else "credits_refunded", abs(event.credits), tags)
     _time(entry, event, tags)
 
 
-@_harmless
-def landed_by_transfer(manifest: Manifest, asker: TaskInstanceRef, account: str) -> None:
-    """
-    Count a landing that no ledger knows of.
-
-    :param manifest: What landed.
-    :param asker: The task instance that landed it.
-    :param account: The vendor account.
-    """
-    tags = _tags(asker, manifest.separation_type.value, account)
+@_never_raise
+def count_transfer(manifest: Manifest, asked_by: TaskInstanceRef, account: str) -> None:
+    """Count a landing of ``VocalSeparationToS3Operator``, which has no ledger."""
+    tags = _tags(asked_by, manifest.separation_type.value, account)
     _count_landed(tags, [stem.bytes for stem in manifest.stems])
 
 
-@_harmless
-def tracks_ended(name: str, count: int, asker: TaskInstanceRef, separation_type: str) -> None:
+@_never_raise
+def count_unlanded(name: str, count: int, asked_by: TaskInstanceRef, separation_type: str) -> None:
     """
-    Count tracks that came to nothing, when Airflow does not try again.
+    Count tracks that did not land and that Airflow does not retry.
 
     :param name: ``failed`` or ``left``.
-    :param count: How many.
-    :param asker: The task instance.
-    :param separation_type: What was asked for.
     """
-    _incr(name, count, _tags(asker, separation_type))
+    _incr(name, count, _tags(asked_by, separation_type))
 
 
 def _count_landed(tags: dict[str, str], sizes: list[int]) -> None:
@@ -108,27 +98,29 @@ def _count_landed(tags: dict[str, str], sizes: list[int]) -> None:
     _incr("bytes", sum(sizes), tags)
 
 
-def _said_before(entry: LedgerEntry, event: Event) -> bool:
-    """Tell whether a failure is only found to be final now: it is one failure."""
-    said = [line for line in entry.history if (line.event, line.attempt_id) == ("failed", event.attempt_id)]
-    return event.event == "failed" and len(said) > 1
+def _repeats_failure(entry: LedgerEntry, event: Event) -> bool:
+    """Return whether an event only marks an attempt's failure, counted before, as final."""
+    failures = [e for e in entry.history if (e.event, e.attempt_id) == ("failed", event.attempt_id)]
+    return event.event == "failed" and len(failures) > 1
 
 
 def _time(entry: LedgerEntry, event: Event, tags: dict[str, str]) -> None:
-    """Time the vendor's part and ours, once for each vendor task."""
-    ours = [line for line in entry.history if line.vendor_task_id == event.vendor_task_id]
-    began = {"separated": ("submitted", "adopted"), "landed": ("separated",)}.get(event.event, ())
-    start = next((line.at for line in ours if line.event in began), None)
-    if start is None or sum(line.event == event.event for line in ours) > 1:
+    """Send the duration of separation or landing, once for each vendor task."""
+    events = [e for e in entry.history if e.vendor_task_id == event.vendor_task_id]
+    starts = {"separated": ("submitted", "adopted"), "landed": ("separated",)}.get(event.event, ())
+    start = next((e.at for e in events if e.event in starts), None)
+    if start is None or sum(e.event == event.event for e in events) > 1:
         return
     name = "separation_duration" if event.event == "separated" else "landing_duration"
     Stats.timing(f"vocalsep.{name}", event.at - start, tags=tags)
 
 
-def _tags(asker: TaskInstanceRef | None, separation_type: str, account: str | None = None) -> dict[str, str]:
+def _tags(
+    asked_by: TaskInstanceRef | None, separation_type: str, account: str | None = None
+) -> dict[str, str]:
     tags = {
-        "dag_id": asker.dag_id if asker else None,
-        "task_id": asker.task_id if asker else None,
+        "dag_id": asked_by.dag_id if asked_by else None,
+        "task_id": asked_by.task_id if asked_by else None,
         "separation_type": separation_type,
         "account": account,
     }

@@ -231,7 +231,7 @@ def track_leg(
             reported.row.record_failed(error if error is e else e, final=final)
             write_report(reported, concluded=not retried)
         if not retried:
-            metrics.tracks_ended("failed", 1, task_instance_ref(context), str(operator.separation_type))
+            metrics.count_unlanded("failed", 1, task_instance_ref(context), str(operator.separation_type))
         if error is e:
             raise
         raise error from e

@@ -1,4 +1,4 @@
-"""Catalogues inside DAGs."""
+"""Catalogues in DAGs: the operator that plans chunks, and a function for mapped single tracks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 from airflow.configuration import conf
 from airflow.providers.common.compat.sdk import BaseHook, BaseOperator
-from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_vocalsep.api.errors import VocalSepError
 from airflow_provider_vocalsep.api.requests import parse_separation_type
@@ -22,27 +21,30 @@ from airflow_provider_vocalsep.catalogue.errors import CatalogueError, NoRoomErr
 from airflow_provider_vocalsep.catalogue.plan import Plan, SeenKeys, chunks
 from airflow_provider_vocalsep.catalogue.sources import read_rows
 from airflow_provider_vocalsep.links.page import PageLink, run_page
-from airflow_provider_vocalsep.observability.lineage import LISTED, Data, tell_hook_lineage
-from airflow_provider_vocalsep.operators._runtime import raise_for_airflow, s3_client_of, task_instance_ref
-from airflow_provider_vocalsep.storage.errors import StorageError
+from airflow_provider_vocalsep.observability.lineage import MAX_LISTED, Dataset, report_hook_lineage
+from airflow_provider_vocalsep.operators._runtime import raise_for_airflow
+from airflow_provider_vocalsep.storage.clients import store_from_connection
+from airflow_provider_vocalsep.storage.errors import DestinationError
 from airflow_provider_vocalsep.storage.location import Location, parse_s3_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from airflow.providers.common.compat.sdk import Context, TaskInstanceKey
-    from mypy_boto3_s3 import S3Client
 
     from airflow_provider_vocalsep.api.track import Track
     from airflow_provider_vocalsep.catalogue.sources import Numbered
+    from airflow_provider_vocalsep.storage.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
-#: What the file system says when it has no room (``man 2 write``).
+#: Errors of a file system without room (``man 2 write``).
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 #: Rows that are fetched from a database at a time.
 _FETCH = 5000
+
+_JSON_LINES = "application/x-ndjson"
 
 
 def load_tracks(
@@ -51,21 +53,21 @@ def load_tracks(
     """
     Read the tracks of a catalogue, ready for ``VocalSeparationOperator.partial(...).expand(track=...)``.
 
-    :param catalogue: Address of the catalogue, see :class:`PlanCatalogueOperator`. Fields: ``key``, ``task_id`` and
-        ``audio_id`` or ``audio_url``, and optionally ``title``, ``duration``.
+    :param catalogue: Address of the catalogue, see :class:`PlanCatalogueOperator`. Fields: ``key``,
+        ``task_id`` and ``audio_id`` or ``audio_url``, and optionally ``title``, ``duration``.
     :param aws_conn_id: Connection of the object storage.
-    :param bad_rows: ``fail`` refuses a catalogue with rows that cannot be used, naming each; ``skip`` logs them and
-        goes on with the others.
+    :param bad_rows: ``fail`` refuses a catalogue with bad rows and names each; ``skip`` logs and skips them.
     :return: One mapping a track. A row that repeats an earlier one is left out.
     """
     try:
+        _validate_bad_rows(bad_rows)
         plan = Plan(
             on_reject=lambda line, reason, _: log.warning("%s line %d: %s", catalogue, line, reason),
             on_duplicate=lambda line, reason: log.warning("%s line %d: %s", catalogue, line, reason),
         )
-        with opened(catalogue, aws_conn_id) as file:
+        with open_catalogue(catalogue, aws_conn_id) as file:
             tracks = list(plan.tracks(read_rows(file, catalogue)))
-        _after(plan, catalogue, _checked(bad_rows))
+        _report_rejects(plan, catalogue, bad_rows)
     except VocalSepError as e:
         raise_for_airflow(e)
     return [track.model_dump(exclude_none=True) for track in tracks]
@@ -75,24 +77,26 @@ class PlanCatalogueOperator(BaseOperator):
     """
     Cut a catalogue into chunks, one for each task instance of ``VocalSeparationBatchOperator``.
 
-    Streams: a million rows take no more memory than a thousand. Every row is checked before anything is submitted. The
-    chunks are JSON Lines under ``{destination}/_vocalsep/runs/{dag}/{run}/{task}/``, so that the plan of every run can be
-    read later; rows that cannot be used are beside them in ``rejects.jsonl`` with line and reason.
+    Streams: a million rows take no more memory than a thousand. Every row is checked before anything is
+    submitted. The chunks are JSON Lines in the folder of the run below the destination (see
+    docs/catalogues.md), so that the plan of every run can be read later; bad rows are beside them in
+    ``rejects.jsonl``, with line and reason.
 
-    :param catalogue: Address of the catalogue: ``s3://``, a local path, or any other that Airflow's object storage
-        knows. The ending says what it is: ``.csv``, ``.tsv``, ``.jsonl`` or ``.ndjson`` (each also ``.gz``, ``.bz2``,
-        ``.xz``), ``.parquet``. Or a list of tracks. (templated)
+    :param catalogue: Address of the catalogue: ``s3://``, a local path, or any address that Airflow's object
+        storage supports. The ending says the format: ``.csv``, ``.tsv``, ``.jsonl`` or ``.ndjson`` (each also
+        ``.gz``, ``.bz2``, ``.xz``), ``.parquet``. Or a list of tracks. (templated)
     :param destination: ``s3://bucket/prefix`` under which the stems will land. (templated)
     :param sql: Instead of ``catalogue``: a query whose columns are the fields of a track. (templated)
     :param sql_conn_id: Connection of the database. (templated)
     :param chunk_size: Tracks in a chunk. (templated)
-    :param columns: For columns that are called otherwise: field of a track to name of its column. (templated)
-    :param bad_rows: ``fail`` stops before anything is submitted; ``skip`` goes on with the others. (templated)
+    :param columns: For columns with other names: field of a track to name of its column. (templated)
+    :param bad_rows: ``fail`` stops before anything is submitted; ``skip`` leaves bad rows out. (templated)
     :param only_new: Leave out tracks whose manifest is at the destination. (templated)
-    :param separation_type: What will be asked for; with ``only_new``. (templated)
+    :param separation_type: The separation type of the stems; with ``only_new``. (templated)
     :param stem_name: The stem for ``split_stem_advanced``; with ``only_new``. (templated)
     :param aws_conn_id: Connection of the object storage. (templated)
-    :return: Addresses of the chunks; pass them to ``VocalSeparationBatchOperator.partial(...).expand(tracks=...)``.
+    :return: Addresses of the chunks; pass them to
+        ``VocalSeparationBatchOperator.partial(...).expand(tracks=...)``.
     """
 
     template_fields: Sequence[str] = (
@@ -147,56 +151,64 @@ class PlanCatalogueOperator(BaseOperator):
 
     def execute(self, context: Context) -> list[str]:
         """Write the plan and return the addresses of its chunks."""
+        ti: Any = context["ti"]
         try:
-            return self._plan(context)
+            _validate_bad_rows(self.bad_rows)
+            folder = Location.parse(self.destination).run_folder(ti.dag_id, ti.run_id, ti.task_id)
+            written = self._write_plan(store_from_connection(self.aws_conn_id), folder)
         except VocalSepError as e:
             raise_for_airflow(e)
         except OSError as e:
             if e.errno in _NO_ROOM:
                 raise NoRoomError(e) from e
             raise
+        self._report_lineage(written, folder)
+        return written
 
-    def _plan(self, context: Context) -> list[str]:
-        bad_rows, size = _checked(self.bad_rows), int(self.chunk_size)
-        if size < 1:
-            raise CatalogueError(f"chunk_size is a number of tracks, not {self.chunk_size!r}.")
-        client = s3_client_of(self.aws_conn_id)
-        ref = task_instance_ref(context)
-        location = Location.parse(self.destination).run_folder(ref.dag_id, ref.run_id, ref.task_id)
-        bucket, folder = location.bucket, location.prefix
-        only_new = str(self.only_new).lower() in ("true", "1")
+    def _write_plan(self, store: ObjectStore, folder: Location) -> list[str]:
+        size = self._parse_chunk_size()
         with tempfile.TemporaryFile("w+b") as rejects:
             plan = Plan(
                 columns=self.columns,
-                is_landed=self._landed(client) if only_new else None,
+                is_landed=self._find_landed(store) if str(self.only_new).lower() in ("true", "1") else None,
                 on_reject=lambda line, reason, row: _write_reject(rejects, line, reason, row),
             )
-            found = []
+            written = []
             for first, last, body in chunks(plan.tracks(self._rows()), size):
-                key = f"{folder}/tracks-{first:06}-{last:06}.jsonl"
-                _put(client, bucket, key, body)
-                found.append(f"s3://{bucket}/{key}")
+                key = folder.key(f"tracks-{first:06}-{last:06}.jsonl")
+                store.put(folder.bucket, key, body, content_type=_JSON_LINES)
+                written.append(folder.uri_of(key))
             where = ""
             if plan.counts.rejects:
+                key = folder.key("rejects.jsonl")
                 rejects.seek(0)
-                _put(client, bucket, f"{folder}/rejects.jsonl", rejects)
-                where = f"All are in s3://{bucket}/{folder}/rejects.jsonl."
-        _after(plan, self._name, bad_rows, where)
-        _check_map_length(len(found), plan.counts.tracks)
+                store.put(folder.bucket, key, rejects, content_type=_JSON_LINES)
+                where = f"All are in {folder.uri_of(key)}."
+        _report_rejects(plan, self._name, self.bad_rows, where)
+        _check_map_length(len(written), plan.counts.tracks)
         log.info(
-            "%s: %d tracks in %d chunks, each for one task instance; %d rows say nothing new, %d have landed, %d cannot be used.",
-            self._name, plan.counts.tracks, len(found), plan.counts.duplicates, plan.counts.landed, plan.counts.rejects,
-        )  # fmt: skip
-        read = [Data.at(_uri_of(self.catalogue))] if isinstance(self.catalogue, str) and not self.sql else []
-        written = found if len(found) <= LISTED else [f"s3://{bucket}/{folder}"]
-        tell_hook_lineage(self.aws_conn_id, inputs=read, outputs=map(Data.at, written))
-        return found
+            "%s: %d tracks in %d chunks, each for one task instance; left out: %d duplicate rows, %d landed "
+            "tracks, %d bad rows.",
+            self._name,
+            plan.counts.tracks,
+            len(written),
+            plan.counts.duplicates,
+            plan.counts.landed,
+            plan.counts.rejects,
+        )
+        return written
 
     @property
     def _name(self) -> str:
         if self.sql:
             return f"the query to {self.sql_conn_id}"
         return self.catalogue if isinstance(self.catalogue, str) else "the list of tracks"
+
+    def _parse_chunk_size(self) -> int:
+        size = int(self.chunk_size)
+        if size < 1:
+            raise CatalogueError(f"chunk_size is a number of tracks, not {self.chunk_size!r}.")
+        return size
 
     def _rows(self) -> Iterator[Numbered]:
         if (self.catalogue is None) is (self.sql is None):
@@ -205,41 +217,36 @@ class PlanCatalogueOperator(BaseOperator):
             yield from _query(self.sql, self.sql_conn_id)
         elif isinstance(self.catalogue, str):
             key_column = (self.columns or {}).get("key", "key").strip().lower()
-            with opened(self.catalogue, self.aws_conn_id) as file:
+            with open_catalogue(self.catalogue, self.aws_conn_id) as file:
                 yield from read_rows(file, self.catalogue, key_column=key_column)
         else:
             yield from enumerate(self.catalogue or [], start=1)
 
-    def _landed(self, client: S3Client) -> Any:
-        """Find the manifests that are there: a listing is a request for a thousand objects, a look at each is one each."""
-        kind = parse_separation_type(self.separation_type)
-        bucket, prefix = parse_s3_uri(self.destination)
+    def _find_landed(self, store: ObjectStore) -> Callable[[Track], bool]:
+        """List the manifests at the destination: a thousand a request, instead of a HEAD request for each."""
+        destination, kind = Location.parse(self.destination), parse_separation_type(self.separation_type)
         manifests = SeenKeys()
-        try:
-            for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-                for item in page.get("Contents", []):
-                    if item["Key"].endswith("/manifest.json"):
-                        manifests.add(item["Key"])
-        except (ClientError, BotoCoreError) as e:
-            raise StorageError(f"What has landed at {self.destination} could not be listed: {e}") from e
+        for item in store.list_objects(destination.bucket, destination.listing_prefix):
+            if destination.is_manifest(item.key):
+                manifests.add(item.key)
+        return lambda track: destination.stems(track.key, kind, self.stem_name).manifest_key in manifests
 
-        def is_landed(track: Track) -> bool:
-            return (
-                Location.parse(self.destination).stems(track.key, kind, self.stem_name).manifest_key
-                in manifests
-            )
-
-        return is_landed
+    def _report_lineage(self, written: list[str], folder: Location) -> None:
+        read = [self.catalogue] if isinstance(self.catalogue, str) and not self.sql else []
+        report_hook_lineage(
+            self.aws_conn_id,
+            inputs=[Dataset.at(uri if "://" in uri else Path(uri).absolute().as_uri()) for uri in read],
+            outputs=map(Dataset.at, written if len(written) <= MAX_LISTED else [folder.uri]),
+        )
 
 
 @contextmanager
-def opened(catalogue: str, aws_conn_id: str | None) -> Iterator[IO[bytes]]:
+def open_catalogue(catalogue: str, aws_conn_id: str | None) -> Iterator[IO[bytes]]:
     """
     Open a catalogue as a local file.
 
-    :param catalogue: Its address.
     :param aws_conn_id: Connection for ``s3://``.
-    :raises CatalogueError: it is not there or may not be read.
+    :raises CatalogueError: it does not exist or cannot be read.
     """
     try:
         if "://" not in catalogue or catalogue.startswith("file://"):
@@ -248,7 +255,7 @@ def opened(catalogue: str, aws_conn_id: str | None) -> Iterator[IO[bytes]]:
             return
         with tempfile.TemporaryFile() as copy:
             if catalogue.startswith("s3://"):
-                s3_client_of(aws_conn_id).download_fileobj(*parse_s3_uri(catalogue), copy)
+                store_from_connection(aws_conn_id).download(*parse_s3_uri(catalogue), copy)
             else:
                 from airflow.sdk import ObjectStoragePath
 
@@ -257,14 +264,10 @@ def opened(catalogue: str, aws_conn_id: str | None) -> Iterator[IO[bytes]]:
                     shutil.copyfileobj(remote, copy)
             copy.seek(0)
             yield copy
-    except (ClientError, BotoCoreError, OSError) as e:
+    except (DestinationError, OSError) as e:
         if isinstance(e, OSError) and e.errno in _NO_ROOM:
             raise NoRoomError(e) from e
         raise CatalogueError(f"Catalogue {catalogue} could not be read: {e}") from e
-
-
-def _uri_of(catalogue: str) -> str:
-    return catalogue if "://" in catalogue else Path(catalogue).absolute().as_uri()
 
 
 def _query(sql: str, conn_id: str | None) -> Iterator[Numbered]:
@@ -282,37 +285,29 @@ def _query(sql: str, conn_id: str | None) -> Iterator[Numbered]:
                 yield number, dict(zip(columns, row, strict=True))
 
 
-def _after(plan: Plan, name: str, bad_rows: str, where: str = "") -> None:
+def _validate_bad_rows(bad_rows: str) -> None:
+    if bad_rows not in ("fail", "skip"):
+        raise CatalogueError(f"bad_rows is 'fail' or 'skip', not {bad_rows!r}.")
+
+
+def _report_rejects(plan: Plan, name: str, bad_rows: str, where: str = "") -> None:
     if bad_rows == "fail":
         plan.raise_for_rejects(name, where)
     elif plan.counts.rejects:
-        log.warning("%d rows of %s cannot be used and are skipped. %s", plan.counts.rejects, name, where)
+        log.warning("Skipped %d bad rows of %s. %s", plan.counts.rejects, name, where)
     if not plan.counts.tracks:
         log.warning("%s has no tracks to separate.", name)
 
 
-def _checked(bad_rows: str) -> str:
-    if bad_rows not in ("fail", "skip"):
-        raise CatalogueError(f"bad_rows is 'fail' or 'skip', not {bad_rows!r}.")
-    return bad_rows
-
-
 def _check_map_length(found: int, tracks: int) -> None:
-    """Say what to do where Airflow would only say that there are too many."""
+    """Name the chunk size that is needed; Airflow's own error does not."""
     most = conf.getint("core", "max_map_length", fallback=1024)
     if found > most:
         raise CatalogueError(
-            f"{tracks} tracks make {found} chunks, and Airflow maps a task at most {most} times ([core] max_map_length). "
-            f"Set chunk_size to {-(-tracks // most)} or more. Nothing was submitted."
+            f"{tracks} tracks make {found} chunks, and Airflow maps a task at most {most} times "
+            f"([core] max_map_length). Set chunk_size to {-(-tracks // most)} or more. Nothing was submitted."
         )
 
 
 def _write_reject(file: IO[bytes], line: int, reason: str, row: Any) -> None:
     file.write(json.dumps({"line": line, "reason": reason, "row": row}, default=str).encode() + b"\n")
-
-
-def _put(client: S3Client, bucket: str, key: str, body: bytes | IO[bytes]) -> None:
-    try:
-        client.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/x-ndjson")
-    except (ClientError, BotoCoreError) as e:
-        raise StorageError(f"The plan s3://{bucket}/{key} could not be written: {e}") from e

@@ -17,11 +17,11 @@ from airflow_provider_vocalsep.links.page import PageLink, track_page
 from airflow_provider_vocalsep.links.stems import StemsLink
 from airflow_provider_vocalsep.observability.assets import emit_asset_event
 from airflow_provider_vocalsep.observability.lineage import (
-    Data,
+    Dataset,
     Lineage,
-    TellsLineage,
-    stems_of,
-    tell_hook_lineage,
+    LineageMixin,
+    report_hook_lineage,
+    stem_datasets,
 )
 from airflow_provider_vocalsep.operators._runtime import open_track, track_leg, write_report
 from airflow_provider_vocalsep.operators.vocal_separation_batch import VocalSeparationBatchOperator
@@ -52,7 +52,7 @@ ADOPTION_GRACE = 900.0
 _CALLBACK_PAUSE = 2.0
 
 
-class VocalSeparationOperator(TellsLineage, BaseOperator):
+class VocalSeparationOperator(LineageMixin, BaseOperator):
     """
     Have one track separated and its stems landed in object storage.
 
@@ -262,7 +262,7 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
         manifest = job.land(task)
         self._note_lineage(job)
         own_file = self.lineage.inputs if job.track.audio_url else ()
-        tell_hook_lineage(self.aws_conn_id, inputs=own_file, outputs=stems_of(manifest))
+        report_hook_lineage(self.aws_conn_id, inputs=own_file, outputs=stem_datasets(manifest))
         return self._finish(context, job, manifest)
 
     def _wait(self, context: Context, job: TrackJob, submission: Submission) -> dict[str, Any]:
@@ -314,7 +314,7 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
         assert job.location  # noqa: S101 - it has landed
         self.stems_link = job.runtime.landing.store.console_url(job.location)
         self._note_lineage(job)
-        self.lineage = self.lineage.writing(manifest)
+        self.lineage = self.lineage.with_stems(manifest)
         self.log.info(
             "%d stems of track %r are at %s. Another request for them pays nothing.",
             len(manifest.stems),
@@ -329,5 +329,5 @@ class VocalSeparationOperator(TellsLineage, BaseOperator):
 
     def _note_lineage(self, job: TrackJob) -> None:
         vendor = self.hook.settings.base_url
-        audio = Data.of_track(job.track, vendor)
+        audio = Dataset.of_track(job.track, vendor)
         self.lineage = Lineage(inputs=(audio,), vendor=vendor, vendor_task_id=job.row.vendor_task_id)

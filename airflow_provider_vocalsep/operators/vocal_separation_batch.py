@@ -19,7 +19,7 @@ from airflow_provider_vocalsep.links.page import PageLink, run_page
 from airflow_provider_vocalsep.links.stems import StemsLink
 from airflow_provider_vocalsep.observability import metrics
 from airflow_provider_vocalsep.observability.assets import emit_asset_event
-from airflow_provider_vocalsep.observability.lineage import BatchLineage, TellsLineage, tell_hook_lineage
+from airflow_provider_vocalsep.observability.lineage import BatchLineage, LineageMixin, report_hook_lineage
 from airflow_provider_vocalsep.operators._runtime import airflow_errors, open_batch
 from airflow_provider_vocalsep.operators.waiting import number_or_none, poll_interval_of
 from airflow_provider_vocalsep.runs.report import BatchReport, RowState
@@ -50,7 +50,7 @@ class BatchFailedError(VocalSepError):
     """More tracks of a batch failed than it was told to put up with."""
 
 
-class VocalSeparationBatchOperator(TellsLineage, BaseOperator):
+class VocalSeparationBatchOperator(LineageMixin, BaseOperator):
     """
     Have hundreds of tracks separated and landed in one Airflow task.
 
@@ -312,14 +312,14 @@ class VocalSeparationBatchOperator(TellsLineage, BaseOperator):
 
         chunk = self.tracks if isinstance(self.tracks, str) else None
         vendor = self.hook.settings.base_url
-        self.lineage = BatchLineage(self.destination, vendor, tracks, job.report, manifest_of, chunk)
-        moved = self.lineage.folder()
+        self.lineage = BatchLineage(job.report, tracks, chunk, self.destination, vendor, manifest_of)
+        moved = self.lineage.summary()
         written = moved.outputs if totals["landed"] > totals["before"] else ()
-        tell_hook_lineage(self.aws_conn_id, inputs=moved.inputs, outputs=written)
+        report_hook_lineage(self.aws_conn_id, inputs=moved.inputs, outputs=written)
         if job.report.concluded:
             kind = runtime.options.separation_type.value
             for name, state in (("failed", RowState.FAILED), ("left", RowState.LEFT)):
-                metrics.tracks_ended(name, len(job.report.rows_in(state)), runtime.asked_by, kind)
+                metrics.count_unlanded(name, len(job.report.rows_in(state)), runtime.asked_by, kind)
 
     def _may_fail(self, tracks: int) -> float:
         limit = float(self.max_failed)

@@ -1,11 +1,11 @@
-"""Sensor for vendor tasks that somebody else submitted."""
+"""The sensor that waits for a vendor task."""
 
 from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
@@ -23,6 +23,7 @@ from airflow_provider_vocalsep.separation.polling import (
     VISIBILITY_GRACE,
     Ended,
     Poller,
+    Sleep,
     WaitOutcome,
 )
 from airflow_provider_vocalsep.triggers.events import validate_event
@@ -33,13 +34,15 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context, TaskInstanceKey
 
+    from airflow_provider_vocalsep.api.models import SeparationTask
+
 
 class VocalSeparationSensor(BaseSensorOperator):
     """
     Wait until a vendor task is finished.
 
-    In deferrable mode the triggerer waits; otherwise Airflow's ``poke`` and ``reschedule`` modes apply. Passing
-    trouble at the vendor never fails the sensor before its ``timeout``.
+    In deferrable mode the triggerer waits; otherwise Airflow's ``poke`` and ``reschedule`` modes apply. A
+    transient error at the vendor never fails the sensor before its ``timeout``.
 
     :param vendor_task_id: The id that the submit returned, for example
         ``{{ ti.xcom_pull("submit")["vendor_task_id"] }}``. (templated)
@@ -47,8 +50,10 @@ class VocalSeparationSensor(BaseSensorOperator):
     :param deferrable: Whether the triggerer waits, or a worker.
     :param poke_interval: Seconds between status reads.
     :param timeout: Seconds after which the wait fails for good. The vendor's task goes on.
-    :param fail_on_failed_task: Whether a task that the vendor gave up fails the sensor; else it is returned.
-    :return: ``vendor_task_id``, ``status``, and the ``stems`` that the vendor offers, as name to address.
+    :param fail_on_failed_task: Whether a task that the vendor gave up fails the sensor; otherwise the sensor
+        returns it.
+    :return: ``vendor_task_id``, ``status``, and ``stems``, the address of each stem at the vendor by its
+        name.
     """
 
     template_fields: Sequence[str] = ("vendor_task_id", "vocalsep_conn_id")
@@ -72,7 +77,7 @@ class VocalSeparationSensor(BaseSensorOperator):
         self.fail_on_failed_task = fail_on_failed_task
 
     def page(self, ti: TaskInstanceKey) -> str:
-        """Return the tracks of the vendor task, for :class:`~airflow_provider_vocalsep.links.page.PageLink`."""
+        """Return the page of the vendor task, for :class:`~airflow_provider_vocalsep.links.page.PageLink`."""
         return search_page(str(self.vendor_task_id))
 
     @cached_property
@@ -82,7 +87,7 @@ class VocalSeparationSensor(BaseSensorOperator):
 
     @cached_property
     def _poller(self) -> Poller:
-        # The deadline and the grace count from the sensor's start; Airflow's own time-out stands above the first.
+        # Deadline and visibility grace count from the sensor's start; Airflow's own timeout is later.
         now = time.time()
         return Poller(
             self.vendor_task_id,
@@ -93,42 +98,64 @@ class VocalSeparationSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Read the state once."""
-        task = None
-        try:
-            task = self.hook.read_task(self.vendor_task_id)
-        except Exception as e:
-            step = self._poller.on_error(e, time.time())
-        else:
-            step = self._poller.on_record(task, time.time())
-        if not isinstance(step, Ended):
-            if step.trouble:
-                self.log.warning("Vendor task %s: %s; reading again.", self.vendor_task_id, step.trouble)
-            elif not self.deferrable:
-                self.log.info(
-                    "Vendor task %s is under way; reading again in %.0f s.",
-                    self.vendor_task_id,
-                    self.poke_interval,
-                )
-            return PokeReturnValue(is_done=False)
-        self._raise_unless_ended(step.outcome, step.message)
-        return PokeReturnValue(is_done=True, xcom_value=outcome_of(task) if task else None)
+        task, step = self._read()
+        if isinstance(step, Ended):
+            self._raise_for_outcome(step.outcome, step.message)
+            return PokeReturnValue(is_done=True, xcom_value=outcome_of(task) if task else None)
+        if step.trouble:
+            self.log.warning("Vendor task %s: %s; reading again.", self.vendor_task_id, step.trouble)
+        elif not self.deferrable:
+            self.log.info(
+                "Vendor task %s is under way; reading again in %.0f s.",
+                self.vendor_task_id,
+                self.poke_interval,
+            )
+        return PokeReturnValue(is_done=False)
 
     def execute(self, context: Context) -> Any:
-        """Read the state, and leave the rest of the wait to the triggerer."""
+        """Read the state; if the task has not ended, defer the wait to the triggerer."""
         if not self.deferrable:
             return super().execute(context)
         first = self.poke(context)
-        if first.is_done:
-            return first.xcom_value
-        self._park()
-        raise AssertionError("unreachable: defer raises")
+        if not first.is_done:
+            self._defer()
+        return first.xcom_value
 
-    def _park(self) -> None:
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the record of the task; wait on if it does not confirm a callback."""
+        try:
+            outcome, vendor_task_id, message = validate_event(event)
+            self._raise_for_outcome(outcome, message)
+            task = self.hook.read_task(vendor_task_id)
+        except VocalSepError as e:
+            raise_for_airflow(e)
+        if task is None:
+            raise AirflowFailException(f"The vendor no longer knows task {vendor_task_id}.")
+        if outcome is WaitOutcome.CALLED_BACK and not (task.finished or task.failed):
+            self.log.warning("The record of vendor task %s says %s; waiting on.", vendor_task_id, task.status)
+            self._defer()
+        if task.failed and self.fail_on_failed_task:
+            reason = task.error_message or task.status
+            raise AirflowFailException(
+                f"The vendor gave up task {vendor_task_id}: {reason}. Submit the track again."
+            )
+        return outcome_of(task)
+
+    def _read(self) -> tuple[SeparationTask | None, Sleep | Ended]:
+        try:
+            task = self.hook.read_task(self.vendor_task_id)
+        except Exception as e:
+            return None, self._poller.on_error(e, time.time())
+        return task, self._poller.on_record(task, time.time())
+
+    def _defer(self) -> NoReturn:
         until = datetime.fromtimestamp(self._poller.deadline, tz=timezone.utc).isoformat(timespec="seconds")
         self.log.info(
             "Waiting for vendor task %s until %s; no worker is held. Its record is read every %g s.",
-            self.vendor_task_id, until, self.poke_interval,
-        )  # fmt: skip
+            self.vendor_task_id,
+            until,
+            self.poke_interval,
+        )
         self.defer(
             trigger=VocalSeparationTrigger(
                 vendor_task_id=self.vendor_task_id,
@@ -141,31 +168,11 @@ class VocalSeparationSensor(BaseSensorOperator):
             timeout=timedelta(seconds=self.timeout + self.poke_interval + 60),
         )
 
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return the record of the task that the trigger has seen end."""
-        try:
-            outcome, vendor_task_id, message = validate_event(event)
-            self._raise_unless_ended(outcome, message)
-            task = self.hook.read_task(vendor_task_id)
-        except VocalSepError as e:
-            raise_for_airflow(e)
-        if outcome is WaitOutcome.CALLED_BACK and task is not None and not (task.finished or task.failed):
-            self.log.warning("The record of vendor task %s says %s; waiting on.", vendor_task_id, task.status)
-            self._park()
-        if task is not None and task.failed and self.fail_on_failed_task:
-            said = task.error_message or task.status
-            raise AirflowFailException(
-                f"The vendor gave up task {vendor_task_id}: {said}. Submit the track again."
-            )
-        if task is None:
-            raise AirflowFailException(f"The vendor no longer knows task {vendor_task_id}.")
-        return outcome_of(task)
-
-    def _raise_unless_ended(self, outcome: WaitOutcome, message: str) -> None:
+    def _raise_for_outcome(self, outcome: WaitOutcome, message: str) -> None:
         self.log.info("%s", message)
         if outcome is WaitOutcome.GAVE_UP:
             raise AirflowSensorTimeout(message)
         if outcome in (WaitOutcome.UNKNOWN, WaitOutcome.REFUSED):
             raise AirflowFailException(message)
         if outcome is WaitOutcome.FAILED and self.fail_on_failed_task:
-            raise AirflowFailException(f"{message} Nothing of it can be landed; submit the track again.")
+            raise AirflowFailException(f"{message} It has no stems to land; submit the track again.")

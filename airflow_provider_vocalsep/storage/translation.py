@@ -102,7 +102,7 @@ ON_A_PAGE = Advice(
     denied="The AWS connection of the destination needs s3:ListBucket and s3:GetObject.",
     no_bucket="Correct destination= of the DAG, or [vocalsep] destinations.",
     credentials="Check the AWS connection of the destination.",
-    passing="The page tries again by itself.",
+    transient="The page tries again by itself.",
 )
 
 #: For people at a command line.

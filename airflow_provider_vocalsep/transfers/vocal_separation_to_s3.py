@@ -19,11 +19,11 @@ from airflow_provider_vocalsep.links.page import PageLink, track_page
 from airflow_provider_vocalsep.links.stems import StemsLink
 from airflow_provider_vocalsep.observability import metrics
 from airflow_provider_vocalsep.observability.lineage import (
-    Data,
+    Dataset,
     Lineage,
-    TellsLineage,
-    stems_of,
-    tell_hook_lineage,
+    LineageMixin,
+    report_hook_lineage,
+    stem_datasets,
 )
 from airflow_provider_vocalsep.operators._runtime import open_target, task_instance_ref, track_leg
 from airflow_provider_vocalsep.runs.report import TrackRow
@@ -44,7 +44,7 @@ class NotFinishedError(VocalSepError):
     """The vendor task has not ended yet."""
 
 
-class VocalSeparationToS3Operator(TellsLineage, BaseOperator):
+class VocalSeparationToS3Operator(LineageMixin, BaseOperator):
     """
     Land the stems of a vendor task that somebody else submitted.
 
@@ -125,7 +125,7 @@ class VocalSeparationToS3Operator(TellsLineage, BaseOperator):
             task = self._read_finished()
             vendor = self.hook.settings.base_url
             self.lineage = Lineage(
-                inputs=(Data(vendor, task.task_id),), vendor=vendor, vendor_task_id=task.task_id
+                inputs=(Dataset(vendor, task.task_id),), vendor=vendor, vendor_task_id=task.task_id
             )
             return self._finish(job, job.land(task))
 
@@ -152,8 +152,8 @@ class VocalSeparationToS3Operator(TellsLineage, BaseOperator):
     def _finish(self, job: LandingJob, manifest: Manifest) -> dict[str, Any]:
         assert job.location  # noqa: S101 - it has landed
         self.stems_link = job.runtime.landing.store.console_url(job.location)
-        self.lineage = self.lineage.writing(manifest)
-        tell_hook_lineage(self.aws_conn_id, outputs=stems_of(manifest))
+        self.lineage = self.lineage.with_stems(manifest)
+        report_hook_lineage(self.aws_conn_id, outputs=stem_datasets(manifest))
         self.log.info(
             "Landed %d stems of vendor task %s: %s",
             len(manifest.stems),
@@ -162,7 +162,7 @@ class VocalSeparationToS3Operator(TellsLineage, BaseOperator):
         )
         asked_by = job.runtime.asked_by
         if TaskInstanceRef.model_validate(manifest.asked_by) == asked_by:
-            metrics.landed_by_transfer(manifest, asked_by, self.hook.settings.account)
+            metrics.count_transfer(manifest, asked_by, self.hook.settings.account)
         return manifest.summary()
 
     def _read_finished(self) -> SeparationTask:

@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any
-
-from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
 from airflow_provider_vocalsep.separation.batch_polling import LINGER, BatchPoller
 from airflow_provider_vocalsep.separation.clock import SteadyClock
 from airflow_provider_vocalsep.separation.polling import DEFAULT_POLL_INTERVAL
 from airflow_provider_vocalsep.triggers import BATCH_TRIGGER
-from airflow_provider_vocalsep.triggers.resume_delay import wait_for_resume_delay
+from airflow_provider_vocalsep.triggers.resume_delay import DelayedTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
 
-class BatchTrigger(BaseTrigger):
+class BatchTrigger(DelayedTrigger):
     """
-    Wait for many vendor tasks at once; stems are landed by a worker.
+    Wait for many vendor tasks at once. It only reads states; a worker lands the stems.
 
-    It fires when all have ended, or when some have and enough time has passed, so that a batch of hundreds of tracks is
-    resumed a handful of times. The event: ``ended``, by vendor task id the pair of a
-    :class:`~airflow_provider_vocalsep.separation.polling.WaitOutcome` value and a message, and ``reads`` (status reads made).
+    Fires when all have ended, or some time after the first of them, so that a batch of hundreds of tracks is
+    resumed a handful of times.
 
-    :param waiting: When each vendor task was submitted, in epoch seconds, by its id.
+    The event: ``ended``, which maps the id of each ended vendor task to the pair of a
+    :class:`~airflow_provider_vocalsep.separation.polling.WaitOutcome` value and a message; and ``reads``, the
+    number of status reads.
+
+    :param waiting: Submit time of each vendor task by its id, in epoch seconds.
     :param deadline: When to give up, in epoch seconds.
     :param poll_interval: Seconds between two status reads of the same vendor task.
     :param vocalsep_conn_id: Id of the connection.
-    :param linger: Seconds from the first ended task until it fires for what has ended by then.
-    :param in_doubt: Attempts whose answer was lost and whose callback is awaited; the receiver finds them here.
-    :param until: When it fires whatever has ended, in epoch seconds, for what is in doubt.
+    :param linger: Seconds from the first ended task until it fires for those that have ended by then.
+    :param in_doubt: Attempts whose answer was lost and whose callback is awaited; the receiver reads them
+        here.
+    :param until: When it fires in any case, in epoch seconds: the end of the wait for those callbacks.
     :param read_at_once: Whether the first reads come before any sleep.
     """
 
@@ -74,11 +75,10 @@ class BatchTrigger(BaseTrigger):
             },
         )
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Read states until the batch is to be resumed, and yield one event."""
-        began = time.monotonic()
+    async def wait(self) -> dict[str, Any]:
+        """Read states until the batch has something to do."""
         hook, now = VocalSeparationHook(self.vocalsep_conn_id), SteadyClock()
-        sweep = BatchPoller(
+        poller = BatchPoller(
             self.waiting,
             poll_interval=self.poll_interval,
             deadline=self.deadline,
@@ -87,28 +87,29 @@ class BatchTrigger(BaseTrigger):
             until=self.until,
             read_at_once=self.read_at_once,
         )
-        while not sweep.is_over(now()):
-            due = sweep.due(now())
-            # The client lets so many through at a time.
-            await asyncio.gather(*(self._read(hook, sweep, task_id, now) for task_id in due))
-            pause = sweep.sleep(now())
+        while not poller.is_over(now()):
+            due = poller.due(now())
+            # The client limits how many run at the same time.
+            await asyncio.gather(*(self._read(hook, poller, task_id, now) for task_id in due))
+            pause = poller.sleep(now())
             if due:
-                then = f"next look in {pause:.0f} s" if pause else "resuming the batch"
+                then = f"reading again in {pause:.0f} s" if pause else "resuming the batch"
                 self.log.info(
-                    "%d of %d vendor tasks have ended; %s.", len(sweep.ended), len(self.waiting), then
+                    "%d of %d vendor tasks have ended; %s.", len(poller.ended), len(self.waiting), then
                 )
             await asyncio.sleep(pause)
-        await wait_for_resume_delay(began)
-        ended = {task_id: [outcome.value, words] for task_id, (outcome, words) in sweep.outcomes().items()}
-        yield TriggerEvent({"ended": ended, "reads": sweep.reads})  # type: ignore[no-untyped-call]
+        ended = {
+            task_id: [outcome.value, message] for task_id, (outcome, message) in poller.outcomes().items()
+        }
+        return {"ended": ended, "reads": poller.reads}
 
     @staticmethod
     async def _read(
-        hook: VocalSeparationHook, sweep: BatchPoller, task_id: str, now: Callable[[], float]
+        hook: VocalSeparationHook, poller: BatchPoller, task_id: str, now: Callable[[], float]
     ) -> None:
         try:
             task = await hook.aread_task(task_id)
         except Exception as e:
-            sweep.on_error(task_id, e, now())
+            poller.on_error(task_id, e, now())
         else:
-            sweep.on_record(task_id, task, now())
+            poller.on_record(task_id, task, now())

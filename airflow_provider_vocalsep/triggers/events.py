@@ -1,4 +1,4 @@
-"""The event that the trigger yields and the operator takes apart."""
+"""The event of the trigger of a single vendor task, as operator and sensor receive it."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from airflow_provider_vocalsep.separation.polling import WaitOutcome
 
 
 class InvalidEventError(VocalSepError):
-    """A deferred task was resumed with something else than our trigger's event."""
+    """A deferred task was resumed with something other than an event of this provider's triggers."""
 
 
 def validate_event(event: dict[str, Any] | None) -> tuple[WaitOutcome, str, str]:
     """
-    Take an event apart; an unknown status is never taken for success.
+    Validate an event; an unknown status never counts as success.
 
-    :param event: What the task was resumed with.
     :return: How the wait ended, the vendor task id, and the message.
-    :raises InvalidEventError: it is not an event of ours. A retry attaches to the vendor task again.
+    :raises InvalidEventError: it is not an event of this provider. A retry attaches to the vendor task again.
     """
+    fields: Any = event
     try:
-        return WaitOutcome(event["status"]), str(event["vendor_task_id"]), str(event.get("message", ""))  # type: ignore[index, union-attr]
+        return WaitOutcome(fields["status"]), str(fields["vendor_task_id"]), str(fields.get("message", ""))
     except (KeyError, TypeError, ValueError) as e:
         raise InvalidEventError(
-            f"The wait was resumed with {event!r}, which is not an event of this provider's trigger. Nothing is "
-            "lost: a retry attaches to the vendor task again."
+            f"The wait was resumed with {event!r}, which is not an event of this provider's trigger. Nothing "
+            "is lost: a retry attaches to the vendor task again."
         ) from e
 
 

@@ -1,28 +1,23 @@
-"""The trigger that waits for a callback which names the vendor task of a lost submit."""
+"""The trigger that waits for the callback which names the vendor task of a lost submit."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
-
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from typing import Any
 
 from airflow_provider_vocalsep.separation.polling import WaitOutcome
 from airflow_provider_vocalsep.triggers import LOST_SUBMIT_TRIGGER
-from airflow_provider_vocalsep.triggers.resume_delay import wait_for_resume_delay
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+from airflow_provider_vocalsep.triggers.resume_delay import DelayedTrigger
 
 
-class LostSubmitTrigger(BaseTrigger):
+class LostSubmitTrigger(DelayedTrigger):
     """
-    Wait for the receiver of callbacks to resume the Airflow task, until a time.
+    Wait for the receiver of callbacks to resume the Airflow task, until a deadline.
 
-    There is nothing that could be read meanwhile: vendors list no tasks, and the id is what was lost.
+    It cannot poll: vendors list no tasks, and the vendor task id is what was lost.
 
-    :param attempt_id: The attempt whose answer was lost; the receiver finds the waiting Airflow task by it.
+    :param attempt_id: The attempt whose answer was lost; the receiver finds the deferred task instance by it.
     :param until: When to give up, in epoch seconds.
     """
 
@@ -35,15 +30,11 @@ class LostSubmitTrigger(BaseTrigger):
         """Serialize the arguments and the class path."""
         return LOST_SUBMIT_TRIGGER, {"attempt_id": self.attempt_id, "until": self.until}
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event when the time is over."""
-        began = time.monotonic()
+    async def wait(self) -> dict[str, Any]:
+        """Wait until the deadline."""
         await asyncio.sleep(max(0.0, self.until - time.time()))
-        await wait_for_resume_delay(began)
-        yield TriggerEvent(  # type: ignore[no-untyped-call]
-            {
-                "status": WaitOutcome.GAVE_UP.value,
-                "attempt_id": self.attempt_id,
-                "message": "No callback came.",
-            }
-        )
+        return {
+            "status": WaitOutcome.GAVE_UP.value,
+            "attempt_id": self.attempt_id,
+            "message": "No callback came.",
+        }

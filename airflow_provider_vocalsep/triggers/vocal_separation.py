@@ -6,8 +6,6 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
-
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
 from airflow_provider_vocalsep.separation.clock import SteadyClock
 from airflow_provider_vocalsep.separation.polling import (
@@ -18,31 +16,33 @@ from airflow_provider_vocalsep.separation.polling import (
     Sleep,
 )
 from airflow_provider_vocalsep.triggers import VOCAL_SEPARATION_TRIGGER
-from airflow_provider_vocalsep.triggers.resume_delay import wait_for_resume_delay
+from airflow_provider_vocalsep.triggers.resume_delay import DelayedTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Callable
 
 
-class VocalSeparationTrigger(BaseTrigger):
+class VocalSeparationTrigger(DelayedTrigger):
     """
-    Wait until a vendor task ends. It only reads states; stems are landed by a worker.
+    Wait until a vendor task ends. It only reads states; a worker lands the stems.
 
-    The first read comes before any sleep, unless the vendor calls back and was only just asked. Passing trouble (no answer, HTML, "too fast", maintenance) never ends
-    the wait, it only spaces the reads out. Killing the waiting Airflow task does not cancel the vendor's: there
-    is no such call, and the ledger keeps the task for the next try.
+    A transient error (no answer, HTML, rate limit, maintenance) never ends the wait, it only spaces the reads
+    out. Ending the deferred Airflow task does not cancel the vendor's: vendors have no such call, and the
+    ledger keeps the task for the next try.
 
-    The event is a flat dictionary: ``status`` (a :class:`~airflow_provider_vocalsep.separation.polling.WaitOutcome`
-    value), ``vendor_task_id``, ``message``, ``reads`` (status reads made).
+    The event is a flat dictionary: ``status`` (a
+    :class:`~airflow_provider_vocalsep.separation.polling.WaitOutcome` value), ``vendor_task_id``, ``message``
+    and ``reads``, the number of status reads.
 
     :param vendor_task_id: The id that the submit returned.
-    :param deadline: When to give up, in epoch seconds. Wall-clock: it means the same on whichever host the
-        wait goes on.
+    :param deadline: When to give up, in epoch seconds. Wall-clock time, so that it means the same on each
+        host that continues the wait.
     :param poll_interval: Seconds between status reads.
     :param visible_by: Until when an id that the vendor does not know counts as not visible yet, in epoch
         seconds; two minutes from the trigger's creation by default.
     :param vocalsep_conn_id: Id of the connection.
-    :param read_at_once: Whether the first read comes before any sleep.
+    :param read_at_once: Whether the first read comes before any sleep. Not where the vendor calls back about
+        a task that was submitted just now.
     """
 
     def __init__(
@@ -76,9 +76,8 @@ class VocalSeparationTrigger(BaseTrigger):
             },
         )
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Read the state until the wait is over, and yield one event."""
-        began = time.monotonic()
+    async def wait(self) -> dict[str, Any]:
+        """Read the state until the wait is over."""
         hook, now = VocalSeparationHook(self.vocalsep_conn_id), SteadyClock()
         poller = Poller(
             self.vendor_task_id,
@@ -89,15 +88,7 @@ class VocalSeparationTrigger(BaseTrigger):
         if not self.read_at_once:
             first = poller.begin(now())
             await asyncio.sleep(first.seconds if isinstance(first, Sleep) else 0)
-        while True:
-            try:
-                task = await hook.aread_task(self.vendor_task_id)
-            except Exception as e:
-                step = poller.on_error(e, now())
-            else:
-                step = poller.on_record(task, now())
-            if isinstance(step, Ended):
-                break
+        while not isinstance(step := await self._read(hook, poller, now), Ended):
             if step.trouble:
                 self.log.warning(
                     "Vendor task %s: %s; reading again in %.0f s.",
@@ -110,12 +101,18 @@ class VocalSeparationTrigger(BaseTrigger):
                     "Vendor task %s is under way; reading again in %.0f s.", self.vendor_task_id, step.seconds
                 )
             await asyncio.sleep(step.seconds)
-        await wait_for_resume_delay(began)
-        yield TriggerEvent(  # type: ignore[no-untyped-call]
-            {
-                "status": step.outcome.value,
-                "vendor_task_id": self.vendor_task_id,
-                "message": step.message,
-                "reads": poller.reads,
-            }
-        )
+        return {
+            "status": step.outcome.value,
+            "vendor_task_id": self.vendor_task_id,
+            "message": step.message,
+            "reads": poller.reads,
+        }
+
+    async def _read(
+        self, hook: VocalSeparationHook, poller: Poller, now: Callable[[], float]
+    ) -> Sleep | Ended:
+        try:
+            task = await hook.aread_task(self.vendor_task_id)
+        except Exception as e:
+            return poller.on_error(e, now())
+        return poller.on_record(task, now())

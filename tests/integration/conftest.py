@@ -1,4 +1,4 @@
-"""The operator as Airflow calls it, in this process, against the running sandbox and S3 server."""
+"""The operator as Airflow calls it, in this process, with the sandbox and the S3 server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Bench:
-    """Runs tries of one task instance, and knows what they cost and left behind."""
+    """Runs tries of one task instance; reads their submits at the vendor and their objects in the bucket."""
 
     def __init__(self, sandbox: RunningSandbox, s3: S3Client, destination: str) -> None:
         self.sandbox = sandbox
@@ -36,7 +36,7 @@ class Bench:
 
     @property
     def submits(self) -> int:
-        """Submits that the vendor accepted, and charged, since the test began."""
+        """Submits that the vendor accepted and charged since the test began."""
         return self._submits() - self._submits_before
 
     def track(self, song: int = 0, **changes: Any) -> dict[str, Any]:
@@ -47,10 +47,10 @@ class Bench:
         }
 
     def operator(self, **arguments: Any) -> VocalSeparationOperator:
-        quick = {"deferrable": False, "poll_interval": 0.2, "timeout": 30}
+        fast = {"deferrable": False, "poll_interval": 0.2, "timeout": 30}
         return VocalSeparationOperator(
             task_id="separate",
-            **{"track": self.track(), "destination": self.destination, **quick, **arguments},
+            **{"track": self.track(), "destination": self.destination, **fast, **arguments},
         )
 
     def context(self, run_id: str = "run") -> dict[str, Any]:
@@ -70,14 +70,14 @@ class Bench:
         return self.operator(**arguments).execute(self.context(run_id))
 
     def refusal(self, error: type[BaseException], **arguments: Any) -> str:
-        """Run one try that is to fail and return its message."""
+        """Run one try that must fail, and return the message of its error."""
         with pytest.raises(error) as raised:
             self.separate(**arguments)
-        assert type(raised.value) is error, "a subclass would be retried differently"
+        assert type(raised.value) is error, "Airflow may retry a subclass differently"
         return str(raised.value)
 
     def objects(self, destination: str | None = None) -> set[str]:
-        """Keys of all objects under the destination but the ledger's."""
+        """Return the keys of all stems and manifests, relative to the destination."""
         bucket, prefix = parse_s3_uri(destination or self.destination)
         pages = self.s3.get_paginator("list_objects_v2").paginate(
             Bucket=bucket, Prefix=f"{prefix.strip('/')}/"
@@ -86,7 +86,7 @@ class Bench:
         return {key.removeprefix(f"{prefix.strip('/')}/") for key in keys if "_vocalsep" not in key}
 
     def history(self) -> list[dict[str, Any]]:
-        """The history of the only ledger entry under the destination."""
+        """Return the history of the only ledger entry at the destination."""
         bucket, prefix = parse_s3_uri(self.destination)
         found = self.s3.list_objects_v2(Bucket=bucket, Prefix=f"{prefix.strip('/')}/_vocalsep/ledger/")
         (item,) = [item for item in found["Contents"] if item["Key"].endswith(".json")]
@@ -97,7 +97,7 @@ class Bench:
 def connect(
     sandbox: RunningSandbox, seaweed: SeaweedServer, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., None]:
-    """Set both connections, the vendor's with changes."""
+    """Set both connections, with changes."""
 
     def connect(
         *, aws: dict[str, Any] | None = None, extra: dict[str, Any] | None = None, **changes: Any

@@ -13,7 +13,7 @@ import requests
 
 from airflow_provider_vocalsep.cli.airflow_commands import NAMES
 from airflow_provider_vocalsep.demo.processes import wait_until
-from airflow_provider_vocalsep.plugin import WANTED_BY_TASKS
+from airflow_provider_vocalsep.plugin import TASK_MODULES
 from airflow_provider_vocalsep.sandbox.server import SandboxError, running_sandbox
 
 VOCALSEP = ("-c", "from airflow_provider_vocalsep.cli.main import main; main()")
@@ -97,10 +97,10 @@ class TestAirflow:
             f"import sys; sys.argv = ['airflow', {command!r}]\n"
             "from airflow_provider_vocalsep.plugin import VocalSepPlugin\n"
             "VocalSepPlugin.on_load()\n"
-            f"print(*(module in sys.modules for module in {WANTED_BY_TASKS!r}))"
+            f"print(*(module in sys.modules for module in {TASK_MODULES!r}))"
         )
         done = python("-c", code, **{**os.environ, "AIRFLOW__VOCALSEP__WARM_TASK_PROCESSES": setting})
-        assert done.stdout.split()[-len(WANTED_BY_TASKS) :] == [str(warm)] * len(WANTED_BY_TASKS)
+        assert done.stdout.split()[-len(TASK_MODULES) :] == [str(warm)] * len(TASK_MODULES)
 
 
 class TestSandbox:

@@ -24,7 +24,7 @@ from airflow_provider_vocalsep.storage.location import parse_s3_uri
 from airflow_provider_vocalsep.triggers import BATCH_TRIGGER
 from airflow_provider_vocalsep.triggers.batch import BatchTrigger
 
-pytestmark = pytest.mark.usefixtures("resumed_at_once")
+pytestmark = pytest.mark.usefixtures("no_resume_delay")
 
 
 def tracks(count, start=0):

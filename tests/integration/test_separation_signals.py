@@ -209,7 +209,7 @@ class TestOpenLineage:
             parse_s3_uri(f"{bench.destination}/{name}")[1] for name in stems
         }
 
-        monkeypatch.setattr(lineage, "LISTED", 1)
+        monkeypatch.setattr(lineage, "MAX_LISTED", 1)
         told = asked(operator)
         assert datasets(told.inputs) == [(f"s3://{bucket}", key)]
         assert datasets(told.outputs) == self.names([bench.destination])

@@ -161,7 +161,7 @@ class TestSecondRun:
         assert bench.submits == 1
 
 
-@pytest.mark.usefixtures("resumed_at_once")
+@pytest.mark.usefixtures("no_resume_delay")
 class TestDeferred:
     def test_parks_on_a_trigger_whose_event_lands_the_stems(self, bench):
         operator = bench.operator(deferrable=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 
-#: Airflow's simple auth manager gives no permission to who has no role.
+#: A user without a role, to whom Airflow's simple auth manager grants nothing.
 OUTSIDER = "outsider"
 DAGS_FOLDERS = [HERE.parents[1] / "dags", HERE / "dags"]
 
@@ -50,7 +50,7 @@ class DagRun:
         )
 
     def clear_and_wait(self, *task_ids: str) -> DagRun:
-        """Clear tasks, all of them if none is named, and wait until the run has ended again."""
+        """Clear these tasks, or all, and wait until the run has ended again."""
         assert self.airflow.api.clear(self.dag_id, self.run_id, task_ids or None) > 0
         state = self.airflow.api.wait_for_run(self.dag_id, self.run_id, timeout=180)
         return DagRun(self.airflow, self.dag_id, self.run_id, state)
@@ -58,7 +58,7 @@ class DagRun:
 
 @pytest.fixture(scope="session")
 def dags_folders() -> list[Path]:
-    """Ours and those of the tests."""
+    """The folder of the example DAGs and that of the tests."""
     return DAGS_FOLDERS
 
 
@@ -69,7 +69,7 @@ def airflow(
     seaweed: SeaweedServer,
     statsd_server: StatsdServer,
 ) -> Iterator[AirflowStack]:
-    """A running Airflow with our DAGs and those of the tests, whose metrics go to ``statsd_server``."""
+    """A running Airflow with the example DAGs and those of the tests; ``statsd_server`` gets its metrics."""
     with running_airflow(
         tmp_path_factory.mktemp("airflow"),
         dags_folders=DAGS_FOLDERS,
@@ -85,20 +85,20 @@ def airflow(
 
 @pytest.fixture(scope="session")
 def outsider() -> str:
-    """Who can log in to the live Airflow and may nothing there."""
+    """A user who can log in to the live Airflow and has no permission there."""
     return OUTSIDER
 
 
 @pytest.fixture
 def cost(sandbox: RunningSandbox) -> Callable[[], Totals]:
-    """What the vendor's books gained since the test began."""
+    """Return what the vendor has booked since the test began."""
     before = Totals.read(sandbox.books())
     return lambda: Totals.read(sandbox.books()) - before
 
 
 @pytest.fixture
 def run_dag(airflow: AirflowStack) -> Callable[..., DagRun]:
-    """Run a DAG with parameters and wait for its end."""
+    """Run a DAG with parameters and wait until it has ended."""
 
     def run(dag_id: str, conf: dict[str, Any] | None = None, *, timeout: float = 180) -> DagRun:
         airflow.wait_for_dags([dag_id])

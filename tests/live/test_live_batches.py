@@ -1,4 +1,4 @@
-"""Batches through a real Airflow: planned, mapped, parked once, killed, and paid for once."""
+"""Batches in a real Airflow: planned, mapped, deferred once, killed, and paid once."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def landed(s3, bucket, prefix):
     return lambda: {m.track["key"] for m in read_manifests(store, destination, "separate_vocal")}
 
 
-class TestACatalogue:
-    def test_is_planned_mapped_by_chunks_and_paid_for_once(
+class TestCatalogue:
+    def test_catalogue_is_mapped_by_chunks_and_paid_once(
         self, run_dag, s3, bucket, prefix, destination, sandbox, cost, landed
     ):
         songs = sandbox.catalogue()[:4]
@@ -63,7 +63,7 @@ class TestACatalogue:
         assert only_new.xcom("plan") == []
         assert cost().submits == 4
 
-    def test_is_announced_to_dags_that_are_scheduled_by_its_stems(
+    def test_landed_catalogue_triggers_dags_that_are_scheduled_by_its_asset(
         self, run_dag, airflow, s3, bucket, prefix, destination, songs
     ):
         s3.put_object(Bucket=bucket, Key=f"{prefix}/catalogue.csv", Body=catalogue_file(songs))
@@ -105,7 +105,7 @@ class TestACatalogue:
         assert len(index()) == 6
 
 
-class TestWithCallbacks:
+class TestBatchWithCallbacks:
     @pytest.fixture(autouse=True)
     def connection(self, airflow, sandbox):
         vendor = sandbox_connection(sandbox, callback_base_url=airflow.url, callback_secret=SECRET)
@@ -122,7 +122,7 @@ class TestWithCallbacks:
         rows = run.airflow.api.request("GET", "eventLogs", params=path)["event_logs"]
         return sorted(row["event"] for row in rows if row["event"].startswith("vocalsep_callback_"))
 
-    def test_a_parked_batch_is_resumed_once_by_the_last_one(
+    def test_deferred_batch_is_resumed_once_by_its_last_callback(
         self, separate, cost, landed, faulty, sandbox, songs
     ):
         faulty("callback", "late", seconds=10)
@@ -134,7 +134,7 @@ class TestWithCallbacks:
         assert cost().submits == 3
         assert [task["polls"] for task in sandbox.books()["tasks"][-3:]] == [1, 1, 1]
 
-    def test_callbacks_of_the_same_moment_are_all_remembered(self, separate, airflow):
+    def test_concurrent_callbacks_are_all_stored(self, separate, airflow):
         run = separate()
         who = ("vocalsep_callbacks", "batches", run.run_id, "separate", -1)
         attempts = [f"attempt {n}" for n in range(24)]
@@ -150,13 +150,13 @@ class TestWithCallbacks:
         with ThreadPoolExecutor(len(attempts)) as pool:
             assert set(pool.map(call_back, attempts)) == {200}
         store = f"dags/batches/dagRuns/{quote(run.run_id)}/taskInstances/separate/state-store/{BATCH_KEY}"
-        remembered = airflow.api.request("GET", store)["value"]
-        assert remembered.keys() >= set(attempts)
+        stored = airflow.api.request("GET", store)["value"]
+        assert stored.keys() >= set(attempts)
 
     @pytest.mark.parametrize(
         "moment", ["after the vendor accepted", "after the answer was recorded", "in the middle of landing"]
     )
-    def test_a_killed_batch_goes_on_and_pays_nothing_twice(self, separate, cost, landed, songs, moment):
+    def test_killed_batch_continues_and_pays_nothing_twice(self, separate, cost, landed, songs, moment):
         run = separate(moment=moment)
 
         assert run.state == "success"
@@ -164,7 +164,7 @@ class TestWithCallbacks:
         assert landed() == {song["key"] for song in songs}
         assert cost().submits == 3
 
-    def test_a_lost_answer_is_adopted(self, separate, cost, landed, songs, faulty):
+    def test_lost_submits_are_adopted(self, separate, cost, landed, songs, faulty):
         faulty("submit", "accept_then_drop", times=2)
         run = separate()
 

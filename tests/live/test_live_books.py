@@ -1,4 +1,4 @@
-"""A run with faults through a real Airflow: the audit, the page and the vendor's books tell the same, to the number."""
+"""A run with faults in a real Airflow: audit, page and the vendor's books show the same numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECRET = "a-secret-of-the-live-tests-0123456789"
 
 @pytest.fixture
 def songs(airflow, sandbox):
-    """The catalogue, over a connection with callbacks."""
+    """Songs of the catalogue; sets a connection with callbacks."""
     vendor = sandbox_connection(sandbox)
     vendor["extra"] |= {"callback_base_url": airflow.url, "callback_secret": SECRET}
     airflow.api.put_connections({"vocalsep_callbacks": vendor})
@@ -29,7 +29,7 @@ def songs(airflow, sandbox):
 
 @pytest.fixture
 def booked_since(sandbox, booked):
-    """Return what the vendor has written down since the test began."""
+    """Return what the vendor has booked since the test began."""
     before = booked(sandbox)
     return lambda: {name: value - before[name] for name, value in booked(sandbox).items()}
 
@@ -52,7 +52,7 @@ def audited(destination, seaweed, monkeypatch):
 
 @pytest.fixture
 def page(airflow):
-    """Ask the page's API as Airflow's user does."""
+    """Request the page's API as Airflow's user."""
     airflow.api.log_in()
     session = requests.Session()
     session.trust_env = False
@@ -66,8 +66,8 @@ def page(airflow):
     return ask
 
 
-def told_by_page(page, run):
-    """Add up what the page shows of a run: its head, and the histories of its tracks."""
+def page_totals(page, run):
+    """Return the totals that the page shows of a run, and those of its tracks' histories."""
     who = {"dag_id": run.dag_id, "run_id": run.run_id}
     wait_until(lambda: (page("run", **who)["run"] or {}).get("concluded"), what="the page", timeout=60)
     head = page("run", **who)["run"]
@@ -84,7 +84,7 @@ def told_by_page(page, run):
     }
 
 
-def test_after_a_run_with_faults_all_say_the_same(
+def test_audit_page_and_vendor_show_the_same_numbers_after_a_run_with_faults(
     run_dag, faulty, sandbox, songs, booked_since, audited, page, destination
 ):
     unlucky, lost, slowed, broken = [song["audio_id"] for song in songs]
@@ -95,7 +95,7 @@ def test_after_a_run_with_faults_all_say_the_same(
     faulty("task", "fail", track=slowed, code=531, message="given back", times=1)
     faulty("task", "fail", track=broken, code=451, message="no audio there")
     run = run_dag("batches", {"tracks": songs, "destination": destination}, timeout=240)
-    assert run.state == "failed", "of one track that failed for good"
+    assert run.state == "failed", "one track failed permanently"
     sandbox.clear_faults()
     run = run.clear_and_wait("separate")
     assert run.state == "success"
@@ -113,4 +113,4 @@ def test_after_a_run_with_faults_all_say_the_same(
     assert {name: totals[name] for name in books} == books
     assert (totals["states"], totals["in_doubt"]) == ({"landed": 4}, 0)
     names = ("submits", "failures", "callbacks")
-    assert told_by_page(page, run) == {**{name: books[name] for name in names}, "credits": 60}
+    assert page_totals(page, run) == {**{name: books[name] for name in names}, "credits": 60}

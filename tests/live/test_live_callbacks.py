@@ -1,4 +1,4 @@
-"""The vendor's callbacks through a real API server: who waits is resumed, what was lost is adopted."""
+"""The vendor's callbacks to a real API server: waiting tasks are resumed, lost submits adopted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import requests
 from click.testing import CliRunner
 
-from airflow_provider_vocalsep.callbacks.token import claims_of, mint
+from airflow_provider_vocalsep.callbacks.token import mint, parse_unverified
 from airflow_provider_vocalsep.cli.main import main
 from airflow_provider_vocalsep.demo.ports import free_port
 from airflow_provider_vocalsep.demo.processes import Service, wait_until
@@ -25,7 +25,7 @@ SECRET = "a-secret-of-the-live-tests-0123456789"
 
 @pytest.fixture(autouse=True)
 def connection(airflow, sandbox):
-    """A connection with callbacks; its polls are five minutes apart."""
+    """A connection with callbacks; polls are five minutes apart."""
     vendor = sandbox_connection(sandbox)
     vendor["extra"] |= {"callback_base_url": airflow.url, "callback_secret": SECRET}
     airflow.api.put_connections({"vocalsep_callbacks": vendor})
@@ -76,8 +76,8 @@ def answers(url, status):
         return False
 
 
-class TestACallback:
-    def test_wakes_the_task_and_is_audited(self, separate, cost, history):
+class TestCallback:
+    def test_callback_resumes_the_task_and_is_audited(self, separate, cost, history):
         run = separate()
 
         assert run.state == "success"
@@ -88,7 +88,7 @@ class TestACallback:
         assert "The vendor called back" in run.log("separate")
 
     @pytest.mark.parametrize("kind", ["duplicate", "early"])
-    def test_that_comes_twice_or_too_early_is_one_landing(self, separate, cost, history, faulty, kind):
+    def test_duplicate_or_early_callback_makes_one_landing(self, separate, cost, history, faulty, kind):
         faulty("callback", kind)
         run = separate()
 
@@ -97,7 +97,7 @@ class TestACallback:
         (line,) = [event for event in history() if event["event"] == "called_back"]
         assert line["vendor_task_id"]
 
-    def test_that_lies_about_its_links_changes_nothing(self, separate, cost, faulty):
+    def test_callback_with_forged_links_changes_nothing(self, separate, cost, faulty):
         faulty("callback", "forged")
         run = separate()
 
@@ -105,7 +105,7 @@ class TestACallback:
         assert cost().submits == 1
 
     @pytest.mark.parametrize("code", [451, 500, 531])
-    def test_of_a_failure_shows_the_vendors_words(self, separate, faulty, code):
+    def test_callback_about_a_failure_shows_the_vendors_message(self, separate, faulty, code):
         faulty("task", "fail", code=code, message="the vendor is sorry")
         run = separate()
 
@@ -113,8 +113,8 @@ class TestACallback:
         assert "the vendor is sorry" in run.log("separate")
 
 
-class TestANeverComingCallback:
-    def test_is_made_up_for_by_the_safety_poll(self, separate, cost, faulty):
+class TestMissingCallback:
+    def test_safety_poll_replaces_a_missing_callback(self, separate, cost, faulty):
         faulty("callback", "none")
         run = separate(poll_interval=6)
 
@@ -122,28 +122,28 @@ class TestANeverComingCallback:
         assert cost().submits == 1
 
 
-class TestAnEnd:
-    """The callback is on its way while somebody ends, clears or restarts what waits for it."""
+class TestCallbackForAnotherState:
+    """The callback arrives while a person ends or clears the task that waits for it."""
 
     @pytest.fixture
     def parked(self, airflow, song, destination, sandbox, faulty):
-        """A task instance that is deferred, and will be until it is called back: its vendor task never ends."""
+        """A task instance that stays deferred until a callback: its vendor task never ends."""
         faulty("task", "stuck")
         airflow.wait_for_dags([DAG_ID])
         run_id = airflow.api.trigger(DAG_ID, {"track": song, "destination": destination})
         airflow.api.wait_for_task(DAG_ID, run_id, "separate", ["deferred"])
-        time.sleep(3)  # past Airflow's own settling, see callbacks/resume.py
+        time.sleep(3)  # past the resume delay, see triggers/resume_delay.py
         yield run_id
         if state(airflow, run_id) != "failed":
             set_state(airflow, run_id, "failed")
 
     @pytest.fixture
     def call_back(self, sandbox):
-        """Deliver as the vendor does, with any part of the address or the body being another's."""
+        """Deliver a callback; each part of the token and of the body can be changed."""
 
         def post(token_changes=None, **body):
             task = sandbox.books()["tasks"][-1]
-            claims = claims_of(task["callback_url"].rsplit("/", 1)[1])
+            claims = parse_unverified(task["callback_url"].rsplit("/", 1)[1])
             url = task["callback_url"].rsplit("/", 1)[0]
             token = mint(replace(claims, **(token_changes or {})), SECRET)
             said = {"code": 200, "msg": "done", "data": {"task_id": task["vendor_task_id"]}, **body}
@@ -151,7 +151,7 @@ class TestAnEnd:
 
         return post
 
-    def test_by_hand_is_not_undone(self, airflow, parked, call_back):
+    def test_callback_does_not_undo_a_task_marked_failed(self, airflow, parked, call_back):
         set_state(airflow, parked, "failed")
 
         assert call_back() == 200
@@ -169,18 +169,20 @@ class TestAnEnd:
         ],
         ids=["other vendor task", "other map index", "other DAG", "other run", "other task"],
     )
-    def test_is_not_brought_about_by_what_belongs_to_another(self, airflow, parked, call_back, other):
+    def test_callback_for_another_task_does_not_resume_it(self, airflow, parked, call_back, other):
         assert call_back(**other) == 200
         time.sleep(1)
         assert state(airflow, parked) == "deferred"
 
-    def test_that_the_record_does_not_confirm_parks_the_task_again(self, airflow, parked, call_back):
+    def test_task_is_deferred_again_if_the_record_does_not_confirm_the_callback(
+        self, airflow, parked, call_back
+    ):
         assert call_back() == 200
         airflow.api.wait_for_task(DAG_ID, parked, "separate", ["queued", "running", "scheduled"])
         airflow.api.wait_for_task(DAG_ID, parked, "separate", ["deferred"])
         assert "vocalsep_callback_resumed" in audit(airflow, parked)
 
-    def test_by_clearing_leaves_the_next_try_to_wait_for_the_same_vendor_task(
+    def test_next_try_of_a_cleared_task_waits_for_the_same_vendor_task(
         self, airflow, parked, call_back, cost
     ):
         airflow.api.clear(DAG_ID, parked, ["separate"])
@@ -193,9 +195,9 @@ class TestAnEnd:
         assert cost().submits <= 1
 
 
-class TestARestart:
+class TestRestart:
     @pytest.mark.parametrize("component", ["api-server", "scheduler", "triggerer"])
-    def test_while_the_callback_is_on_its_way_loses_nothing(
+    def test_restart_before_the_callback_arrives_loses_nothing(
         self, airflow, song, destination, cost, faulty, component
     ):
         faulty("callback", "late", seconds=15)
@@ -211,8 +213,8 @@ class TestARestart:
         assert "vocalsep_callback_resumed" in audit(airflow, run_id)
 
 
-class TestAPathPrefix:
-    def test_and_several_workers_of_the_api_server_change_nothing(
+class TestPathPrefix:
+    def test_callback_works_behind_a_path_prefix_and_several_api_server_workers(
         self, airflow, sandbox, song, destination, run_dag, tmp_path
     ):
         port = free_port(None)
@@ -245,7 +247,7 @@ class TestAPathPrefix:
 
 
 class TestCallbackCheck:
-    """``vocalsep callback-check`` names the part of the way that is broken."""
+    """``vocalsep callback-check`` names the step that fails."""
 
     @pytest.fixture
     def check(self, airflow, monkeypatch):
@@ -258,7 +260,7 @@ class TestCallbackCheck:
 
         return run
 
-    def test_goes_the_whole_way(self, check):
+    def test_every_step_succeeds(self, check):
         code, said = check()
 
         assert code == 0, said
@@ -275,21 +277,23 @@ class TestCallbackCheck:
             ({"callback_secret": "short"}, "at least 16 characters"),
         ],
     )
-    def test_names_what_is_broken(self, check, changed, says):
+    def test_failing_step_is_named(self, check, changed, says):
         code, said = check(**changed)
 
         assert code == 1
         assert says in said
 
-    def test_names_a_path_that_a_proxy_does_not_pass_on(self, check, airflow):
+    def test_path_that_a_proxy_does_not_pass_on_is_named(self, check, airflow):
         code, said = check(callback_base_url=f"{airflow.url}/somewhere/else")
 
         assert code == 1
         assert "broken Path:" in said
 
 
-class TestALostSubmit:
-    def test_whose_connection_broke_is_adopted_in_the_same_try(self, separate, cost, history, faulty):
+class TestLostSubmit:
+    def test_submit_with_a_broken_connection_is_adopted_in_the_same_try(
+        self, separate, cost, history, faulty
+    ):
         faulty("submit", "accept_then_drop", times=1)
         run = separate()
 
@@ -299,7 +303,7 @@ class TestALostSubmit:
             event["event"] for event in history()
         ][:3] == ["claimed", "submit_lost", "adopted"]
 
-    def test_that_was_answered_too_late_is_adopted_in_the_same_try(self, separate, cost, history, faulty):
+    def test_submit_with_a_late_answer_is_adopted_in_the_same_try(self, separate, cost, history, faulty):
         faulty("submit", "slow", seconds=4, times=1)
         run = separate(moment="impatient")
 
@@ -308,7 +312,7 @@ class TestALostSubmit:
         assert "submit_lost" in [event["event"] for event in history()]
         assert [ti["try_number"] for ti in run.tasks()] == [1]
 
-    def test_of_a_killed_worker_is_adopted_by_the_retry(self, separate, cost, history):
+    def test_submit_of_a_killed_worker_is_adopted_by_the_retry(self, separate, cost, history):
         run = separate(moment="after the vendor accepted")
 
         assert run.state == "success"
@@ -316,7 +320,7 @@ class TestALostSubmit:
         assert cost().submits == 1
         assert "adopted" in [event["event"] for event in history()]
 
-    def test_that_never_reached_the_vendor_fails_when_the_grace_is_over(self, separate, cost):
+    def test_submit_that_never_reached_the_vendor_fails_after_the_grace(self, separate, cost):
         run = separate(moment="before the submit", adoption_grace=5)
 
         assert run.state == "failed"
@@ -325,7 +329,7 @@ class TestALostSubmit:
         assert "Nothing is submitted meanwhile" in log
         assert "on_lost_submit='resubmit'" in log
 
-    def test_that_never_reached_the_vendor_is_submitted_anew_after_the_grace_when_told_so(
+    def test_submit_that_never_reached_the_vendor_is_repeated_after_the_grace_with_resubmit(
         self, separate, cost
     ):
         run = separate(moment="before the submit", adoption_grace=5, on_lost_submit="resubmit")

@@ -1,4 +1,4 @@
-"""The main job through a real Airflow: a catalogue becomes stems in a bucket, and is paid for once."""
+"""Separating a catalogue in a real Airflow: its stems land in the bucket, and are paid once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def songs(sandbox):
 
 @pytest.fixture
 def conf(songs, s3, bucket, prefix, destination):
-    """Parameters of a run over two songs, somewhere in the bucket where nothing landed before."""
+    """Parameters of a run over two songs, with an empty destination."""
     s3.put_object(Bucket=bucket, Key=f"{prefix}/catalogue.csv", Body=catalogue_file(songs))
     return {
         "catalogue": f"{destination}/catalogue.csv",
@@ -40,7 +40,7 @@ def manifests(s3, bucket, prefix):
 
 
 class TestCatalogue:
-    def test_becomes_stems_in_the_bucket_and_nothing_is_paid_twice(
+    def test_catalogue_lands_in_the_bucket_and_is_not_paid_twice(
         self, run_dag, conf, songs, books, manifests, s3, bucket
     ):
         before = books()
@@ -78,14 +78,14 @@ class TestCatalogue:
         assert manifests() == landed
         assert second.xcom("separate", 0) == first.xcom("separate", 0)
 
-    def test_the_log_says_what_happens_next(self, run_dag, conf):
+    def test_log_says_what_happens_next(self, run_dag, conf):
         run = run_dag(DAG_ID, conf)
         log = run.log("separate", 0)
 
         assert "no worker is held" in log
         assert "stems of track" in log
 
-    def test_a_bad_row_stops_the_run_naming_its_line_before_anything_is_paid(
+    def test_bad_row_stops_the_run_with_its_line_before_anything_is_paid(
         self, run_dag, conf, songs, books, s3, bucket, prefix
     ):
         bad = [songs[0], {**songs[1], "audio_id": ""}]
@@ -101,7 +101,7 @@ class TestCatalogue:
 
 
 class TestTrack:
-    def test_split_into_twelve_names_the_absent_ones_as_absent(
+    def test_manifest_of_twelve_stems_lists_absent_stems(
         self, run_dag, songs, books, s3, bucket, prefix, destination
     ):
         before = books()

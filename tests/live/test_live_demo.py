@@ -1,4 +1,4 @@
-"""``vocalsep demo`` as a newcomer runs it, and again."""
+"""``vocalsep demo``, run twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VOCALSEP = Path(sys.executable).with_name("vocalsep")
 
 
 def processes_of(home: Path) -> list[str]:
-    """Return the command lines of all processes that have to do with a demo."""
+    """Return the command lines of all processes of a demo."""
     found = []
     for process in psutil.process_iter(["cmdline", "environ", "status"]):
         words = [*(process.info["cmdline"] or ()), (process.info["environ"] or {}).get("AIRFLOW_HOME", "")]
@@ -32,7 +32,7 @@ def home(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def demo(home):
-    """Run the demo without a terminal and return what it said and its report."""
+    """Run the demo without a terminal; return its output and its report."""
 
     def run() -> tuple[str, dict]:
         ended = subprocess.run(
@@ -60,7 +60,7 @@ def second(first, demo):
 
 
 class TestDemo:
-    def test_lands_every_track_and_reports_it(self, first):
+    def test_every_track_lands_and_is_reported(self, first):
         said, report = first
 
         assert list(report) == [
@@ -89,18 +89,18 @@ class TestDemo:
         assert "Airflow: http://127.0.0.1:" in said
         assert "user demo, password" in said
 
-    def test_a_second_one_pays_nothing_again_and_says_so(self, first, second):
+    def test_second_run_pays_nothing_and_says_so(self, first, second):
         said, report = second
 
         assert (report["submits"], report["credits_charged"]) == (0, 0)
         assert report["items"] == first[1]["items"]
         assert "nothing was paid again" in said
 
-    def test_leaves_no_process_behind(self, second, home):
+    def test_no_process_is_left(self, second, home):
         assert processes_of(home) == []
 
 
-def test_a_demo_that_is_told_to_stop_takes_everything_along(tmp_path):
+def test_terminated_demo_leaves_no_process(tmp_path):
     with subprocess.Popen(
         [VOCALSEP, "demo", "--home", tmp_path / "home"],
         stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""SIGKILL at every moment of the main job: one charge, and a complete bucket after the retry."""
+"""SIGKILL at each moment of a separation: one charge, and all stems in the bucket after the retry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow_provider_vocalsep.demo.report import Totals, read_manifests
 from airflow_provider_vocalsep.storage.location import Location
 from airflow_provider_vocalsep.storage.store import ObjectStore
 
-#: The vendor's answer, if there was one, is in the ledger.
+#: Moments before the submit or after its answer is in the ledger.
 RECORDED = (
     "before the claim",
     "after the answer was recorded",
@@ -40,7 +40,7 @@ def run_killed(run_dag, song, destination):
 
 @pytest.fixture
 def complete(s3, bucket, prefix):
-    """Tell whether the track's manifest is there and every stem in it is the bytes that it says."""
+    """Return whether both stems landed; fail if a stem's bytes differ from its manifest."""
 
     def check() -> bool:
         (manifest,) = read_manifests(ObjectStore(s3), Location(bucket, prefix), "separate_vocal")
@@ -53,9 +53,9 @@ def complete(s3, bucket, prefix):
     return check
 
 
-class TestATaskKilled:
+class TestKilledTask:
     @pytest.mark.parametrize("moment", RECORDED)
-    def test_is_paid_once_and_completes_on_the_retry(self, run_killed, charges, complete, moment):
+    def test_killed_task_is_paid_once_and_completes_on_the_retry(self, run_killed, charges, complete, moment):
         before = charges()
         run = run_killed(moment)
         assert [ti["try_number"] for ti in run.tasks()] == [2]
@@ -68,7 +68,7 @@ class TestATaskKilled:
         [("before the submit", 0), ("after the vendor accepted", 1)],
         ids=["before", "after"],
     )
-    def test_around_the_submit_ends_in_a_clear_state_and_never_in_a_second_charge(
+    def test_task_killed_around_its_submit_fails_with_the_next_step_and_no_second_charge(
         self, run_killed, run_dag, charges, song, destination, complete, moment, charged
     ):
         before = charges()
@@ -79,7 +79,7 @@ class TestATaskKilled:
         assert "may have been paid for already" in log
         assert "on_lost_submit='resubmit'" in log
 
-    def test_while_deferred_goes_on_with_another_triggerer(
+    def test_deferred_task_continues_after_its_triggerer_is_killed(
         self, airflow, charges, song, destination, complete
     ):
         before = charges()

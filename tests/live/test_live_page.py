@@ -1,4 +1,4 @@
-"""The page in Airflow's UI, in a real browser: a run watched to its end, a track found and heard, and who may see it."""
+"""The page in Airflow's UI, in a real browser: progress of a run, search, playback, and permissions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from airflow_provider_vocalsep.ui.mount import PAGE_PATH
 
 DAG_ID = "separate_large_catalogue"
 
-#: Where pictures of the page go that are kept, see `make screenshots`.
+#: Folder for screenshots of the page, see `make screenshots`.
 PICTURES = os.environ.get("VOCALSEP_SCREENSHOTS")
 
 ROUTES = sorted((route.path, method) for route in page_app.app.routes for method in route.methods)
@@ -40,14 +40,14 @@ ROUTES = sorted((route.path, method) for route in page_app.app.routes for method
 
 @pytest.fixture(scope="module")
 def visitor(airflow):
-    """Somebody who is logged in."""
+    """A user who is logged in."""
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed (apt-get install chromium)")
     with running_chromium() as browser:
         visitor = Visitor(browser, airflow)
         visitor.log_in()
         yield visitor
-        assert visitor.complaints == []
+        assert visitor.errors == []
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def songs(sandbox):
 
 @pytest.fixture(scope="module")
 def run(airflow, sandbox, songs, s3, seaweed):
-    """Trigger a run over all songs, one of which the vendor gives up; return its id at once."""
+    """Trigger a run over all songs, one of which fails at the vendor; return its id at once."""
     prefix = f"page-{uuid.uuid4().hex[:8]}"
     bucket = seaweed.buckets[0]
     s3.put_object(Bucket=bucket, Key=f"{prefix}/catalogue.csv", Body=catalogue_file(songs))
@@ -68,7 +68,7 @@ def run(airflow, sandbox, songs, s3, seaweed):
         "catalogue": f"s3://{bucket}/{prefix}/catalogue.csv",
         "destination": f"s3://{bucket}/{prefix}/music",
         "chunk_size": 2,
-        # So long that the page is seen to go on, once it has found the run's new destination.
+        # Long enough for the page to find the new destination and to show progress.
         "poll_interval": 25,
         "max_failed": 1,
     }
@@ -78,7 +78,7 @@ def run(airflow, sandbox, songs, s3, seaweed):
 
 @pytest.fixture(scope="module")
 def neighbours(airflow, sandbox, songs, watched, seaweed):
-    """Other runs beside it, for pictures that are kept: one whose DAG has several tasks, and one that goes on and on."""
+    """Other runs, for screenshots: one whose DAG has several tasks, and one that does not end."""
     if not PICTURES:
         return
     bucket, prefix = seaweed.buckets[0], f"page-{uuid.uuid4().hex[:8]}"
@@ -98,11 +98,11 @@ def neighbours(airflow, sandbox, songs, watched, seaweed):
     }
     airflow.wait_for_dags(["separate_track", "separate_catalogue"])
     airflow.api.wait_for_run("separate_track", airflow.api.trigger("separate_track", split))
-    going_on = airflow.api.trigger("separate_catalogue", whole)
+    unfinished = airflow.api.trigger("separate_catalogue", whole)
     wait_until(
         lambda: (
             [
-                ti["state"] for ti in airflow.api.task_instances("separate_catalogue", going_on, "separate")
+                ti["state"] for ti in airflow.api.task_instances("separate_catalogue", unfinished, "separate")
             ].count("success")
             >= len(songs) - 2
         ),
@@ -113,7 +113,7 @@ def neighbours(airflow, sandbox, songs, watched, seaweed):
 
 @pytest.fixture(scope="module")
 def watched(visitor, request):
-    """The page opened from the menu, then the run: what its progress bar said, and whether the page was loaded anew."""
+    """Open the page, then run: labels of its progress bar, whether it was not reloaded, announcement."""
     frame = visitor.open_from_menu()
     born = frame.evaluate("performance.timeOrigin")
     run = request.getfixturevalue("run")
@@ -134,7 +134,7 @@ def watched(visitor, request):
 
 @pytest.fixture(scope="module")
 def names(watched, run, songs, airflow):
-    """What the first song of the run is asked for by."""
+    """The query of the first song of the run."""
     return {
         "dag_id": DAG_ID,
         "run_id": run,
@@ -145,16 +145,16 @@ def names(watched, run, songs, airflow):
     }
 
 
-class TestInABrowser:
-    def test_a_run_is_watched_to_its_end_without_a_reload(self, watched, songs, run):
+class TestBrowser:
+    def test_run_is_shown_until_its_end_without_a_reload(self, watched, songs, run):
         said, not_reloaded, announced = watched
 
         assert said[-1] == "4 tracks: 3 landed, 1 failed"
-        assert len(set(said)) >= 3, "it was seen to go on"
+        assert len(set(said)) >= 3, "the page showed progress"
         assert not_reloaded
         assert f"Run {run} of {DAG_ID} has ended: 3 of 4 tracks landed, 1 failed." in announced
 
-    def test_a_track_is_found_heard_and_seen_and_its_log_is_a_click_away(self, visitor, watched, songs):
+    def test_track_is_found_and_played_and_its_log_is_one_click_away(self, visitor, watched, songs):
         page, frame, song = visitor.page, visitor.open_from_menu(), songs[0]
         frame.get_by_role("searchbox", name="Search the tracks of all runs").fill(song["title"][2:].upper())
         frame.get_by_role("searchbox", name="Search the tracks of all runs").press("Enter")
@@ -188,7 +188,7 @@ class TestInABrowser:
             page.get_by_text(re.compile("VocalSeparationBatchOperator|stems of track|landed")).first
         ).to_be_visible(timeout=15_000)
 
-    def test_a_failure_is_found_by_its_state_and_told_in_the_vendors_words(self, visitor, names, songs):
+    def test_failed_track_is_found_by_its_state_with_the_vendors_message(self, visitor, names, songs):
         page = visitor.open(f"run?{urlencode(names)}")
         page.get_by_role("button", name=re.compile("^Failed")).click()
         expect(page.locator("tbody tr")).to_have_count(1)
@@ -196,7 +196,7 @@ class TestInABrowser:
         expect(page.locator(".problems")).to_contain_text("The vendor found no voice in it.")
         expect(page.get_by_text("It came to nothing; the message above says why.")).to_be_visible()
 
-    def test_a_dag_run_has_a_tab_of_its_tracks(self, visitor, watched, run, songs):
+    def test_dag_run_has_a_tab_with_its_tracks(self, visitor, watched, run, songs):
         visitor.page.goto(f"{visitor.airflow.url}/dags/{DAG_ID}/runs/{quote(run)}")
         visitor.page.get_by_role("link", name="Vocal separation").click()
         frame = visitor.frame()
@@ -206,7 +206,7 @@ class TestInABrowser:
         for song in songs:
             expect(frame.get_by_role("link", name=song["title"])).to_be_visible()
 
-    def test_all_can_be_done_with_the_keyboard(self, visitor, names, songs):
+    def test_page_works_with_the_keyboard_only(self, visitor, names, songs):
         page = visitor.open(f"run?{urlencode(names)}")
         expect(page.locator("tbody tr")).to_have_count(len(songs))
 
@@ -238,7 +238,7 @@ class TestInABrowser:
             "aria-valuetext", re.compile(r"\d+ s of 16 s")
         )
 
-    def test_screen_readers_are_told_what_things_are(self, visitor, names):
+    def test_every_element_has_a_role_and_a_name_for_screen_readers(self, visitor, names):
         page = visitor.open(f"run?{urlencode(names)}")
         table = page.get_by_role("table", name="Tracks")
         expect(table.get_by_role("columnheader")).to_have_count(6)
@@ -253,14 +253,15 @@ class TestInABrowser:
         nameless = "button, a, input, audio[controls]"
         for element in page.locator(nameless).all():
             said = element.evaluate(
-                "e => (e.ariaLabel ?? '') + e.textContent + [...(e.labels ?? [])].map((label) => label.textContent)"
+                "e => (e.ariaLabel ?? '') + e.textContent"
+                " + [...(e.labels ?? [])].map((label) => label.textContent)"
             )
             assert said.strip(), element
 
 
-class TestLooks:
+class TestAppearance:
     @pytest.mark.parametrize("theme", ["light", "dark"])
-    def test_are_airflows_own_and_can_be_read(self, visitor, names, neighbours, tmp_path, theme):
+    def test_page_follows_airflows_theme_and_is_readable(self, visitor, names, neighbours, tmp_path, theme):
         visitor.page.set_viewport_size({"width": 1280, "height": 680})
         visitor.page.emulate_media(color_scheme="light")
         visitor.page.goto(visitor.airflow.url)
@@ -287,7 +288,7 @@ class TestLooks:
             visitor.page.screenshot(path=picture, clip=shown, animations="disabled")
 
     @pytest.mark.parametrize("width", [360, 700, 1000])
-    def test_fit_into_windows_of_any_width(self, visitor, names, width):
+    def test_page_fits_windows_of_any_width(self, visitor, names, width):
         visitor.page.set_viewport_size({"width": width, "height": 800})
         try:
             for path in ("", f"run?{urlencode(names)}", f"track?{urlencode(names)}", "tracks?q=a"):
@@ -298,7 +299,7 @@ class TestLooks:
 
 @pytest.fixture(scope="module")
 def ask(airflow):
-    """Ask a route of the page as somebody; `None` is nobody."""
+    """Request a route of the page as a user; `None` sends no credentials."""
     tokens = {None: {}}
 
     def log_in(user):
@@ -319,9 +320,9 @@ def ask(airflow):
     return ask
 
 
-class TestWhoMaySee:
+class TestPermissions:
     @pytest.mark.parametrize(("path", "method"), ROUTES)
-    def test_who_may_not_read_the_dag_sees_nothing_of_it(
+    def test_user_without_permission_for_the_dag_sees_nothing_of_it(
         self, ask, airflow, outsider, names, songs, path, method
     ):
         assert ask(method, path, airflow.username, **names).status_code == 200
@@ -338,14 +339,14 @@ class TestWhoMaySee:
         assert [name for name in told if name in answer.text] == []
 
     @pytest.mark.parametrize("path", ["/api/runs", "/api/tracks"])
-    def test_lists_of_all_runs_are_empty_for_them(self, ask, airflow, outsider, names, path):
+    def test_lists_are_empty_for_a_user_without_permission(self, ask, airflow, outsider, names, path):
         key = path[5:]
         assert ask("GET", path, airflow.username).json()[key]
         answer = ask("GET", path, outsider).json()
         assert (answer[key], answer["total"]) == ([], 0)
 
     @pytest.mark.parametrize(("path", "method"), ROUTES)
-    def test_nobody_is_let_in(self, ask, names, path, method):
+    def test_request_without_credentials_is_refused(self, ask, names, path, method):
         answer = ask(method, path, None, **names)
         if path.startswith(("/api/", "/static/")):
             assert answer.status_code == 401
@@ -353,7 +354,7 @@ class TestWhoMaySee:
             assert answer.status_code == 307
             assert "/auth/login?next=" in answer.headers["location"]
 
-    def test_only_the_callback_is_for_the_public(self, airflow):
+    def test_only_the_callback_route_is_public(self, airflow):
         assert {app["url_prefix"] for app in VocalSepPlugin.fastapi_apps} == {PAGE_PATH, MOUNT_PATH}
         assert [(route.path, route.methods) for route in receiver.app.routes] == [
             ("/callback/{token}", {"POST"})

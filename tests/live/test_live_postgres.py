@@ -1,4 +1,4 @@
-"""Callbacks where most of their users have them: with PostgreSQL, that goes away as well."""
+"""Callbacks with PostgreSQL, which restarts, too."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def postgres(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory, postgres, sandbox, seaweed, dags_folders):
-    """Another Airflow than that of the other tests."""
+    """An Airflow of its own, with PostgreSQL."""
     with running_airflow(
         tmp_path_factory.mktemp("airflow-postgres"),
         dags_folders=dags_folders,
@@ -49,11 +49,11 @@ def songs(sandbox):
 
 class Supervisor:
     """
-    Does what supervises Airflow's processes elsewhere.
+    Supervises Airflow's processes, as a deployment does.
 
-    Who has ended is started again, and a scheduler without a heartbeat is replaced (Airflow 3.3's may hang while it shuts its
-    executor down because the database is away). A scheduler that has just started is given the time to its first heartbeat,
-    as a start-up probe does.
+    Restarts ended processes, and kills a scheduler without a heartbeat (Airflow 3.3's may hang while it shuts
+    its executor down because the database is down). Like a start-up probe, it gives a scheduler that has just
+    started the time to its first heartbeat.
     """
 
     START_UP = 45
@@ -79,7 +79,7 @@ def callbacks(airflow, run_id):
     return [row["event"] for row in rows["event_logs"] if row["event"].startswith("vocalsep_callback_")]
 
 
-def test_a_callback_wakes_the_task(run_dag, songs, destination, cost):
+def test_callback_resumes_the_task(run_dag, songs, destination, cost):
     run = run_dag(DAG_ID, {"track": songs[0], "destination": destination})
 
     assert run.state == "success"
@@ -87,7 +87,7 @@ def test_a_callback_wakes_the_task(run_dag, songs, destination, cost):
     assert "vocalsep_callback_resumed" in callbacks(run.airflow, run.run_id)
 
 
-def test_a_restart_of_the_database_while_callbacks_are_on_their_way_loses_nothing(
+def test_restart_of_the_database_before_callbacks_arrive_loses_nothing(
     airflow, postgres, songs, destination, cost, faulty
 ):
     faulty("callback", "late", seconds=8)

@@ -1,4 +1,4 @@
-"""Whatever a run leaves behind for others to read (logs, database, bucket) holds no secret."""
+"""Nothing that a run leaves for others to read (logs, database, bucket) contains a secret."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def secrets(sandbox, seaweed):
 
 @pytest.fixture
 def runs(airflow, sandbox, run_dag, destination):
-    """A track with callbacks, an own file whose address is signed for the vendor, and a wrong API key."""
+    """Three runs: with callbacks, with an own file (its address is signed), and with a wrong API key."""
     vendor = sandbox_connection(sandbox, callback_base_url=airflow.url, callback_secret=CALLBACK_SECRET)
     wrong = {**vendor, "password": WRONG_KEY, "extra": {**vendor["extra"], "webhook_hmac_secret": HMAC_KEY}}
     airflow.api.put_connections({"vocalsep_callbacks": vendor, "vocalsep_wrong": wrong})
@@ -53,7 +53,7 @@ def runs(airflow, sandbox, run_dag, destination):
     return landed, own, refused
 
 
-def what_is_left(airflow, s3, destination):
+def read_leftovers(airflow, s3, destination):
     """Yield names and contents."""
     for path in airflow.home.rglob("*.log"):
         yield f"log {path.relative_to(airflow.home)}", path.read_bytes()
@@ -67,7 +67,7 @@ def what_is_left(airflow, s3, destination):
             yield f"s3://{bucket}/{item['Key']}", head["Body"].read() + repr(head["Metadata"]).encode()
 
 
-def what_is_shown(airflow, runs):
+def read_api(airflow, runs):
     for conn_id in ("vocalsep_callbacks", "vocalsep_wrong", "aws_default"):
         yield f"connection {conn_id}", repr(airflow.api.request("GET", f"connections/{conn_id}")).encode()
     yield "audit log", repr(airflow.api.request("GET", "eventLogs", params={"limit": 100})).encode()
@@ -75,18 +75,18 @@ def what_is_shown(airflow, runs):
         yield f"task instances of {run.dag_id}", repr(run.tasks()).encode()
 
 
-def test_nothing_that_is_left_or_shown_holds_a_secret(airflow, s3, destination, runs, secrets):
+def test_no_log_database_row_object_or_api_answer_contains_a_secret(airflow, s3, destination, runs, secrets):
     _, own, refused = runs
-    left = list(what_is_left(airflow, s3, destination))
+    left = list(read_leftovers(airflow, s3, destination))
 
-    # It is the right haystack: it has the lines of these runs, and what they kept.
+    # The search covers the logs, the database and the bucket of these runs.
     assert any(name.startswith("log ") and own.run_id in name for name, _ in left)
     assert any(name == "database" and refused.run_id.encode() in content for name, content in left)
     assert any("/_vocalsep/ledger/" in name for name, _ in left)
 
     found = [
         f"{what} in {name}"
-        for name, content in [*left, *what_is_shown(airflow, runs)]
+        for name, content in [*left, *read_api(airflow, runs)]
         for what, secret in secrets.items()
         if secret.encode() in content
     ]

@@ -1,4 +1,4 @@
-"""What a running Airflow tells of our tasks: metrics by UDP, links in its UI, lines in the logs."""
+"""Signals of a running Airflow: metrics by UDP, links in its UI, lines in its logs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def links(run, task_id, map_index=-1):
 
 
 def page_of(run, link, ready):
-    """What the page gets from its server, when a person follows the link, once its index is up to date."""
+    """Follow a link, and return the answer of the page's API once its index is up to date."""
     token = requests.post(
         f"{run.airflow.url}/auth/token",
         json={"username": run.airflow.username, "password": run.airflow.password},
@@ -47,7 +47,7 @@ def page_of(run, link, ready):
     return answers[-1].json()
 
 
-def test_a_called_back_track_is_counted_once_by_worker_and_api_server(
+def test_track_with_a_callback_is_counted_once_by_worker_and_api_server(
     airflow, run_dag, sandbox, song, destination, cost, statsd_server
 ):
     vendor = sandbox_connection(sandbox)
@@ -57,16 +57,16 @@ def test_a_called_back_track_is_counted_once_by_worker_and_api_server(
     run = run_dag("called_back", {"track": song, "destination": destination}, timeout=150)
     assert run.state == "success"
 
-    def told():
+    def counters():
         now = statsd_server.sums(dag_id="called_back")
         return {
             name: value - before.get(name, 0) for name, value in now.items() if value != before.get(name, 0)
         }
 
-    wait_until(lambda: "landing_duration" in told(), timeout=10, what="metrics")
-    paid, counted = cost(), told()
+    wait_until(lambda: "landing_duration" in counters(), timeout=10, what="metrics")
+    paid, counted = cost(), counters()
     callbacks = [counted.pop(f"callback.{effect}", 0) for effect in ("resumed", "remembered")]
-    assert sum(callbacks) == 1, "the API server counts what it takes, and workers what they do"
+    assert sum(callbacks) == 1, "the API server counts deliveries, and workers the rest"
     assert counted == {
         "submitted": paid.submits,
         "credits": paid.credits,
@@ -86,9 +86,7 @@ def test_a_called_back_track_is_counted_once_by_worker_and_api_server(
     assert destination.removeprefix("s3://") in links(run, "separate")["Stems"]
 
 
-def test_the_links_of_a_catalogue_open_its_run_from_the_first_deferral(
-    airflow, run_dag, sandbox, s3, bucket, prefix, destination
-):
+def test_links_of_a_catalogue_open_its_run(airflow, run_dag, sandbox, s3, bucket, prefix, destination):
     s3.put_object(Bucket=bucket, Key=f"{prefix}/catalogue.csv", Body=catalogue_file(sandbox.catalogue()[:2]))
     conf = {
         "catalogue": f"{destination}/catalogue.csv",
@@ -106,7 +104,7 @@ def test_the_links_of_a_catalogue_open_its_run_from_the_first_deferral(
     assert set(links(run, "separate", 0)) == {"Vocal separation", "Stems"}
 
 
-def test_the_link_is_there_while_the_task_waits(airflow, sandbox, song, destination, faulty):
+def test_link_exists_while_the_task_is_deferred(airflow, sandbox, song, destination, faulty):
     airflow.wait_for_dags(["separate_track"])
     faulty("task", "stuck", times=1)
     conf = {**{name: song[name] for name in ("key", "task_id", "audio_id")}, "destination": destination}

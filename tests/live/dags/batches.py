@@ -1,4 +1,4 @@
-"""Several tracks in one Airflow task, called back by the vendor, and killed on purpose."""
+"""A batch with callbacks, killed on purpose."""
 
 from __future__ import annotations
 

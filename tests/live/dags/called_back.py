@@ -1,4 +1,4 @@
-"""The main job with callbacks: nothing but a callback, or a read five minutes later, ends its wait."""
+"""A single track with callbacks: only a callback, or a poll five minutes later, ends its wait."""
 
 from __future__ import annotations
 

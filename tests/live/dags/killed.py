@@ -1,8 +1,8 @@
 """
-The main job, killed on purpose.
+A single track, killed on purpose.
 
-The task's own process gets SIGKILL at a chosen moment of its first try, from inside, because no test outside could
-hit the moment between two calls. Later tries run untouched.
+The task's process kills itself with SIGKILL at a given moment of its first try, since a test outside could
+not hit the moment between two calls. Later tries are not changed.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _arm(moment: str) -> None:
         _patch(StemLander, "land")
     elif moment == "before the manifest":
         _patch(Lander, "_write", before=True)
-    elif moment == "impatient":  # not killed: it hangs up before the vendor has answered
+    elif moment == "impatient":  # not killed: it closes the connection before the vendor has answered
         blocking.TIMEOUT = (10.0, 1.0)
     elif moment == "after the manifest":
         _patch(Lander, "_write")

@@ -1,4 +1,4 @@
-"""Touches every component of the running Airflow, with nothing of ours."""
+"""A DAG that uses every component of the running Airflow, and nothing of the provider."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from airflow.sdk import DAG, BaseHook, BaseOperator, task
 
 
 class ParkOperator(BaseOperator):
-    """Waits in the triggerer for as long as a test needs to see it there."""
+    """Waits in the triggerer long enough for a test to see it there."""
 
     def execute(self, context):
         self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=6)), method_name="resume")

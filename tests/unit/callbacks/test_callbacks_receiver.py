@@ -1,4 +1,4 @@
-"""The receiver trusts nobody and tells nothing."""
+"""The receiver: accepts the vendor's callbacks, refuses all others, and reveals nothing."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ VENDOR_TASK = "3e63b4cc88d52611159371f6af5571e7"
 SECRET = "unit-test-secret-0123456789"
 
 
-class TestTheVendor:
-    def test_is_heard(self, vendor, delivered, claims):
+class TestValidCallback:
+    def test_callback_with_a_valid_token_is_delivered(self, vendor, delivered, claims):
         answer = vendor()
 
         assert (answer.status_code, answer.json()) == (200, {"status": "received"})
@@ -45,15 +45,17 @@ class TestTheVendor:
             {"code": 200, "task_id": VENDOR_TASK, "data": []},
         ],
     )
-    def test_is_understood_in_every_spelling(self, vendor, delivered, body):
-        assert vendor(json.dumps(body)).status_code == 200
+    def test_every_documented_body_is_parsed(self, vendor, delivered, body):
+        answer = vendor(json.dumps(body))
+
+        assert answer.status_code == 200
         assert delivered[0].callback.task_id == VENDOR_TASK
 
-    def test_may_name_a_charset(self, vendor):
+    def test_content_type_with_a_charset_is_accepted(self, vendor):
         assert vendor(headers={"content-type": "application/json;charset=UTF-8"}).status_code == 200
 
 
-class TestAStranger:
+class TestRefusal:
     @pytest.mark.parametrize(
         "changed",
         [
@@ -66,7 +68,7 @@ class TestAStranger:
         ],
         ids=["forged", "nonsense", "a.b", "expired", "other connection", "odd connection"],
     )
-    def test_with_another_token_is_refused_before_the_body_is_read(self, vendor, delivered, changed, caplog):
+    def test_invalid_token_is_refused_before_the_body_is_read(self, vendor, delivered, changed, caplog):
         answer = vendor(b"x" * (MAX_BODY + 1), **changed)
 
         assert (answer.status_code, answer.json()) == (401, {"status": "refused"})
@@ -98,7 +100,7 @@ class TestAStranger:
             "no text",
         ],
     )
-    def test_with_a_body_that_is_no_callback_is_refused(self, vendor, delivered, body, status):
+    def test_body_that_is_no_callback_is_refused(self, vendor, delivered, body, status):
         answer = vendor(body)
 
         assert (answer.status_code, answer.json()) == (status, {"status": "refused"})
@@ -107,25 +109,27 @@ class TestAStranger:
     @pytest.mark.parametrize(
         "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""]
     )
-    def test_with_another_content_type_is_refused(self, vendor, delivered, kind):
-        assert vendor(headers={"content-type": kind}).status_code == 415
+    def test_other_content_type_is_refused(self, vendor, delivered, kind):
+        answer = vendor(headers={"content-type": kind})
+
+        assert answer.status_code == 415
         assert delivered == []
 
     @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"])
-    def test_with_another_method_is_refused(self, vendor, method):
+    def test_other_method_is_refused(self, vendor, method):
         assert vendor(method=method).status_code == 405
 
-    def test_is_sent_nowhere_else(self, vendor):
+    def test_trailing_slash_is_not_redirected(self, vendor):
         assert vendor(token="nonsense/").status_code == 404
 
-    def test_learns_no_name_from_any_answer(self, vendor):
+    def test_no_answer_reveals_a_name(self, vendor):
         answers = [vendor(), vendor(secret="x" * 32), vendor(b"{"), vendor(method="GET")]
-        told = " ".join(f"{answer.headers} {answer.text}" for answer in answers)
 
-        assert not any(name in told for name in ("my-dag", "my-run", "my-task", "vocalsep_default"))
+        sent = " ".join(f"{answer.headers} {answer.text}" for answer in answers)
+        assert not any(name in sent for name in ("my-dag", "my-run", "my-task", "vocalsep_default"))
 
-    def test_that_sends_its_body_slowly_is_not_waited_for(self, connection, claims, delivered, monkeypatch):
-        monkeypatch.setattr(receiver, "_BODY_PATIENCE", 0.05)
+    def test_slow_body_is_refused_after_a_timeout(self, connection, claims, delivered, monkeypatch):
+        monkeypatch.setattr(receiver, "_BODY_TIMEOUT", 0.05)
         sent = []
 
         async def receive():
@@ -144,6 +148,7 @@ class TestAStranger:
             "query_string": b"",
             "headers": [(b"content-type", b"application/json")],
         }
+
         asyncio.run(receiver.app(scope, receive, send))
 
         assert sent[0]["status"] == 408
@@ -161,18 +166,18 @@ class TestAStranger:
         ).map(lambda value: json.dumps(value).encode()),
         kind=st.sampled_from(["application/json", "APPLICATION/JSON; x=y", "text/html", ""]),
     )
-    def test_whatever_it_sends_never_breaks_the_receiver(self, vendor, body, kind):
+    def test_no_body_breaks_the_receiver(self, vendor, body, kind):
         assert vendor(body, headers={"content-type": kind}).status_code in (200, 415, 422)
 
 
-class TestKiesSignature:
+class TestVendorSignature:
     KEY = "webhook-hmac-key"
 
     def headers(self, *, at=0.0, key=KEY, task=VENDOR_TASK):
         when = str(int(time.time() + at))
         return {"X-Webhook-Timestamp": when, "X-Webhook-Signature": sign(key, task, when)}
 
-    def test_is_asked_for_when_the_connection_has_the_key(self, vendor, connection, delivered):
+    def test_signature_is_required_if_the_connection_has_the_key(self, vendor, connection, delivered):
         connection(webhook_hmac_secret=self.KEY)
 
         assert vendor().status_code == 401
@@ -184,32 +189,33 @@ class TestKiesSignature:
         [{"key": "another"}, {"task": "another"}, {"at": -301}, {"at": 302}],
         ids=["key", "task", "old", "from the future"],
     )
-    def test_that_is_wrong_is_refused(self, vendor, connection, delivered, wrong):
+    def test_wrong_signature_is_refused(self, vendor, connection, delivered, wrong):
         connection(webhook_hmac_key=self.KEY)
 
         assert vendor(headers=self.headers(**wrong)).status_code == 401
         assert delivered == []
 
 
-class TestTheDatabase:
-    def away(self, *_):
+class TestDatabase:
+    def raise_error(self, *_):
         raise OperationalError("SELECT", {}, Exception("no route to host"))
 
-    def test_that_is_away_asks_the_vendor_to_come_again(self, vendor, monkeypatch):
-        monkeypatch.setattr(resume, "deliver", self.away)
+    def test_unreachable_database_is_answered_with_503_and_retry_after(self, vendor, monkeypatch):
+        monkeypatch.setattr(resume, "deliver", self.raise_error)
         monkeypatch.setattr(receiver, "_DATABASE_TRIES", 1)
+
         answer = vendor()
 
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         assert "route" not in answer.text
 
-    def test_that_is_locked_for_a_moment_is_tried_again(self, vendor, monkeypatch):
+    def test_locked_database_is_tried_again(self, vendor, monkeypatch):
         tries = []
 
         def locked_once(delivery):
             tries.append(delivery)
             if len(tries) == 1:
-                self.away()
+                self.raise_error()
             return resume.Effect.RESUMED, False
 
         monkeypatch.setattr(resume, "deliver", locked_once)
@@ -218,19 +224,26 @@ class TestTheDatabase:
         assert len(tries) == 2
 
 
-class TestTheConnection:
-    def test_is_looked_at_once_for_many_deliveries(self, vendor, monkeypatch):
-        looks = []
-        original = connection_cache._resolve
+class TestConnectionCache:
+    @pytest.fixture
+    def reads(self, monkeypatch):
+        """The ids of the connections that are read."""
+        conn_ids = []
+        original = connection_cache._read_connection
         monkeypatch.setattr(
-            connection_cache, "_resolve", lambda conn_id: looks.append(conn_id) or original(conn_id)
+            connection_cache,
+            "_read_connection",
+            lambda conn_id: conn_ids.append(conn_id) or original(conn_id),
         )
+        return conn_ids
+
+    def test_connection_is_read_once_for_many_deliveries(self, vendor, reads):
         for _ in range(5):
             vendor()
 
-        assert looks == ["vocalsep_default"]
+        assert reads == ["vocalsep_default"]
 
-    def test_is_looked_at_again_when_its_secret_has_changed(self, vendor, monkeypatch):
+    def test_connection_is_read_again_for_a_token_of_its_new_secret(self, vendor, monkeypatch):
         vendor()
         later = time.monotonic() + 2
         monkeypatch.setattr(time, "monotonic", lambda: later)
@@ -241,24 +254,21 @@ class TestTheConnection:
         assert vendor(secret="another-secret-0123456789").status_code == 200
         assert vendor().status_code == 401
 
-    def test_is_looked_at_no_more_often_for_a_flood_of_forged_ones(self, vendor, monkeypatch):
-        looks = []
-        original = connection_cache._resolve
-        monkeypatch.setattr(
-            connection_cache, "_resolve", lambda conn_id: looks.append(conn_id) or original(conn_id)
-        )
+    def test_flood_of_forged_tokens_does_not_read_the_connection_more_often(self, vendor, reads, monkeypatch):
         now = time.monotonic()
         monkeypatch.setattr(time, "monotonic", lambda: now)
-        assert {vendor(secret="a-secret-of-a-stranger").status_code for _ in range(20)} == {401}
 
-        assert looks == ["vocalsep_default"]
+        answers = [vendor(secret="a-secret-of-a-stranger") for _ in range(20)]
 
-    def test_without_a_callback_secret_takes_nothing(self, vendor, connection):
+        assert {answer.status_code for answer in answers} == {401}
+        assert reads == ["vocalsep_default"]
+
+    def test_connection_without_a_callback_secret_accepts_nothing(self, vendor, connection):
         connection(callback_secret="", callback_base_url="")
 
         assert vendor().status_code == 401
 
-    def test_takes_the_old_secret_while_it_is_rotated(self, vendor, connection):
+    def test_old_secret_is_accepted_during_a_rotation(self, vendor, connection):
         connection(callback_secret=f"{'n' * 32}, {SECRET}")
 
         assert vendor().status_code == 200

@@ -1,4 +1,4 @@
-"""The surface against a vendor in this process."""
+"""Hook, sensor and triggers against a sandbox in this process."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from airflow_provider_vocalsep.demo.processes import wait_until
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
 from airflow_provider_vocalsep.sandbox.server import running_sandbox
 
@@ -18,7 +19,7 @@ def vendor():
 
 @pytest.fixture(autouse=True)
 def connect(vendor, monkeypatch):
-    """Set the connection; called again, with changes."""
+    """Set the connection; a test can call it again, with changes."""
 
     def connect(**changes):
         fields = {"conn_type": "vocalsep", "host": vendor.url, "password": vendor.api_key, **changes}
@@ -30,8 +31,25 @@ def connect(vendor, monkeypatch):
 
 
 @pytest.fixture
-def vendor_task(vendor):
-    """Submit a track and return the vendor's task id."""
+def submit(vendor):
+    """Submit a track and return the vendor task id."""
     row = vendor.catalogue()[0]
     track = {name: row[name] for name in ("key", "task_id", "audio_id")}
     return lambda: VocalSeparationHook().submit(track)
+
+
+@pytest.fixture
+def ended_task(submit):
+    """Submit a track, wait until the vendor task has ended, and return its id."""
+
+    def submit_and_wait():
+        task_id, hook = submit(), VocalSeparationHook()
+
+        def has_ended():
+            task = hook.read_task(task_id)
+            return task.finished or task.failed
+
+        wait_until(has_ended, what="the vendor task", timeout=5, every=0.01)
+        return task_id
+
+    return submit_and_wait

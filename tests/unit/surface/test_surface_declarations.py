@@ -1,4 +1,4 @@
-"""What Airflow reads about us: provider info, connection form, templates, links, retry policy."""
+"""Declarations that Airflow reads: provider info, connection form, template fields, links, retry policy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from airflow_provider_vocalsep.storage.location import Location
 from airflow_provider_vocalsep.storage.store import ObjectStore
 from airflow_provider_vocalsep.transfers.vocal_separation_to_s3 import VocalSeparationToS3Operator
 
-#: Arguments that choose a behaviour once and for all and are not rendered.
+#: Arguments that are not rendered.
 NOT_TEMPLATED = {
     *("wait_for_completion", "deferrable", "max_submissions", "replace", "fail_on_failed_task"),
     *("poke_interval", "kwargs", "self"),
@@ -35,11 +35,11 @@ INFO = get_provider_info()
 
 
 class TestProviderInfo:
-    def test_fits_airflows_schema(self):
+    def test_provider_info_matches_airflows_schema(self):
         schema = Path(airflow.__file__).parent / "provider_info.schema.json"
         jsonschema.validate(INFO, json.loads(schema.read_text()))
 
-    def test_names_modules_and_classes_that_there_are(self):
+    def test_every_named_module_and_class_exists(self):
         named = [
             module
             for kind in ("hooks", "operators", "sensors", "triggers")
@@ -48,6 +48,7 @@ class TestProviderInfo:
         ]
         named += [transfer["python-module"] for transfer in INFO["transfers"]]
         classes = [*INFO["extra-links"], CONNECTION["hook-class-name"]]
+
         for module in named:
             importlib.import_module(module)
         for path in classes:
@@ -56,61 +57,64 @@ class TestProviderInfo:
         assert len(named) >= 6
 
     @pytest.mark.parametrize("group", ["apache_airflow_provider", "airflow.plugins", "console_scripts"])
-    def test_is_found_by_its_entry_points(self, group):
+    def test_entry_point_is_found(self, group):
         ours = [e for e in entry_points(group=group) if e.value.startswith("airflow_provider_vocalsep")]
         assert len(ours) == 1
         assert ours[0].load() is not None
 
-    def test_has_the_version_of_the_distribution(self):
+    def test_version_is_that_of_the_distribution(self):
         project = (Path(__file__).parents[3] / "pyproject.toml").read_text()
         assert f'version = "{__version__}"' in project or "dynamic" in project
 
 
-class TestTheConnectionForm:
+class TestConnectionForm:
     @pytest.mark.parametrize("name", list(CONNECTION["conn-fields"]))
-    def test_explains_each_field(self, name):
+    def test_every_field_has_a_label_and_a_description(self, name):
         field = CONNECTION["conn-fields"][name]
         assert field["label"]
         assert field["description"].endswith(".")
         assert "null" in field["schema"]["type"], "the form must take an empty field"
 
-    def test_hides_what_is_secret(self):
+    def test_secret_fields_are_hidden(self):
         secret = {
             name for name, f in CONNECTION["conn-fields"].items() if f["schema"].get("format") == "password"
         }
         assert secret == {"callback_secret", "webhook_hmac_secret"}
 
-    def test_names_what_is_secret_so_that_airflow_hides_it(self):
+    def test_secret_fields_have_names_that_airflow_masks(self):
         masker = pytest.importorskip("airflow._shared.secrets_masker")
         for name, field in CONNECTION["conn-fields"].items():
             is_secret = field["schema"].get("format") == "password"
             assert masker.should_hide_value_for_key(name) is is_secret
 
-    def test_has_every_field_that_the_account_reads(self):
+    def test_every_field_is_read_by_the_account_settings(self):
         from airflow_provider_vocalsep.client import settings
 
         source = inspect.getsource(settings)
         for name in CONNECTION["conn-fields"]:
             assert f'extra.get("{name}")' in source
 
-    def test_belongs_to_the_hook(self):
+    def test_form_belongs_to_the_hook(self):
         assert CONNECTION["connection-type"] == VocalSeparationHook.conn_type
         assert CONNECTION["hook-name"] == VocalSeparationHook.hook_name
 
 
-@pytest.mark.parametrize(
-    "operator",
-    [VocalSeparationOperator, VocalSeparationSensor, VocalSeparationToS3Operator],
-    ids=lambda c: c.__name__,
-)
-def test_every_argument_that_a_user_may_compute_is_templated(operator):
-    arguments = set(inspect.signature(operator.__init__).parameters) - NOT_TEMPLATED
-    assert arguments == set(operator.template_fields)
+class TestTemplateFields:
+    @pytest.mark.parametrize(
+        "operator",
+        [VocalSeparationOperator, VocalSeparationSensor, VocalSeparationToS3Operator],
+        ids=lambda c: c.__name__,
+    )
+    def test_every_argument_that_a_user_may_compute_is_templated(self, operator):
+        arguments = set(inspect.signature(operator.__init__).parameters) - NOT_TEMPLATED
+
+        assert arguments == set(operator.template_fields)
 
 
 class TestTestConnection:
-    def test_tells_the_balance(self, vendor):
+    def test_working_connection_shows_the_balance(self, vendor):
         ok, message = VocalSeparationHook().test_connection()
+
         assert ok
         assert f"{vendor.totals()['credits']:g} credits" in message
 
@@ -122,15 +126,17 @@ class TestTestConnection:
             ({"host": "http://127.0.0.1:1"}, "Could not connect"),
         ],
     )
-    def test_tells_what_is_wrong(self, connect, monkeypatch, changes, says):
+    def test_broken_connection_shows_the_reason(self, connect, monkeypatch, changes, says):
         monkeypatch.setattr("airflow_provider_vocalsep.client.blocking._READ_TRIES", 1)
         connect(**changes)
+
         ok, message = VocalSeparationHook().test_connection()
+
         assert not ok
         assert says in message
 
 
-class TestTheRetryPolicy:
+class TestRetryPolicy:
     def evaluate(self, error):
         return VocalSepRetryPolicy().evaluate(error, 1, 3)
 
@@ -142,30 +148,34 @@ class TestTheRetryPolicy:
             SeparationFailedError("451", verdict=Verdict.FATAL),
         ],
     )
-    def test_fails_what_no_retry_mends(self, error):
+    def test_permanent_error_fails_with_its_message(self, error):
         decision = self.evaluate(error)
+
         assert decision.action.name == "FAIL"
         assert decision.reason == str(error)
 
-    def test_retries_after_as_long_as_the_vendor_asks(self):
+    def test_transient_error_is_retried_after_the_time_that_the_vendor_asks_for(self):
         decision = self.evaluate(VendorError("too fast", verdict=Verdict.WAIT, retry_after=42))
+
         assert decision.action.name == "RETRY"
         assert decision.retry_delay.total_seconds() == 42
 
-    def test_leaves_other_errors_to_airflow(self):
+    def test_other_error_is_left_to_airflow(self):
         assert self.evaluate(KeyError("x")).action.name == "DEFAULT"
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "link"),
-    [
-        (
-            "https://s3.eu-west-1.amazonaws.com",
-            "https://eu-west-1.console.aws.amazon.com/s3/buckets/stems?prefix=a%20b/",
-        ),
-        ("http://127.0.0.1:8333", "http://127.0.0.1:8333/stems/a%20b/"),
-    ],
-)
-def test_the_link_opens_the_folder_where_a_person_sees_it(endpoint, link):
-    client = SimpleNamespace(meta=SimpleNamespace(endpoint_url=endpoint, region_name="eu-west-1"))
-    assert ObjectStore(client).console_url(Location("stems", "a b")) == link
+class TestConsoleUrl:
+    @pytest.mark.parametrize(
+        ("endpoint", "link"),
+        [
+            (
+                "https://s3.eu-west-1.amazonaws.com",
+                "https://eu-west-1.console.aws.amazon.com/s3/buckets/stems?prefix=a%20b/",
+            ),
+            ("http://127.0.0.1:8333", "http://127.0.0.1:8333/stems/a%20b/"),
+        ],
+    )
+    def test_url_opens_the_folder_in_the_console_of_aws_or_at_the_endpoint(self, endpoint, link):
+        client = SimpleNamespace(meta=SimpleNamespace(endpoint_url=endpoint, region_name="eu-west-1"))
+
+        assert ObjectStore(client).console_url(Location("stems", "a b")) == link

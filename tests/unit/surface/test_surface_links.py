@@ -1,4 +1,4 @@
-"""The links of a task instance: right without asking anybody."""
+"""The links of a task instance, which are computed without any request."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def transfer(**arguments):
     )
 
 
-def opened(operator, base="https://example.com/team/airflow/"):
-    """What the browser asks of the page, given the base that Airflow's UI has."""
+def open_page(operator, base="https://example.com/team/airflow/"):
+    """Return the view and the query that the link requests in a browser, by the base URL of Airflow's UI."""
     link = PageLink().get_link(operator, ti_key=TI)
     parts = urlsplit(urljoin(base, link))
     folder, view = parts.path.rsplit("/", 1)
@@ -52,55 +52,59 @@ def opened(operator, base="https://example.com/team/airflow/"):
     return view, {name: value for name, (value,) in parse_qs(parts.query, strict_parsing=True).items()}
 
 
-@pytest.mark.parametrize("base", ["http://localhost:8080/", "https://example.com/team/airflow/"])
-@pytest.mark.parametrize(
-    ("operator", "shows"),
-    [
-        (single(), ("track", {**THIS_TASK, "track": AWKWARD})),
-        (single(track={"key": f"  {AWKWARD}\n", **IDS}), ("track", {**THIS_TASK, "track": AWKWARD})),
-        (single(track={"key": 17, **IDS}), ("track", {**THIS_TASK, "track": "17"})),
-        (transfer(), ("track", {**THIS_TASK, "track": "V1"})),
-        (transfer(track_key=AWKWARD), ("track", {**THIS_TASK, "track": AWKWARD})),
-        (
-            VocalSeparationBatchOperator(task_id="t", tracks=[], destination="s3://stems"),
-            ("run", THIS_RUN),
-        ),
-        (PlanCatalogueOperator(task_id="t", destination="s3://stems"), ("run", THIS_RUN)),
-        (VocalSeparationSensor(task_id="t", vendor_task_id="V1"), ("tracks", {"q": "V1"})),
-    ],
-)
-def test_the_page_opens_where_it_shows_the_task(operator, shows, base):
-    assert any(isinstance(link, PageLink) for link in operator.operator_extra_links)
-    assert opened(operator, base) == shows
-
-
-def test_the_page_reads_what_the_links_say():
-    static = Path(airflow_provider_vocalsep.__file__).parent / "ui" / "static"
-    views = re.search(r"const views = \{(.*)\}", (static / "main.js").read_text())[1]
-    assert {"run:", "tracks:", "track:"} <= set(views.split())
-    asked = re.search(r"const \{([^}]*)\} = asked", (static / "track.js").read_text())[1]
-    assert set(re.findall(r"\w+", asked)) | {"map_index"} == {*THIS_TASK, "track"}
-    assert "asked.map_index" in (static / "track.js").read_text()
-    assert "q: asked.q" in (static / "tracks.js").read_text()
-
-
-@pytest.mark.parametrize("operator", [single(destination=None), single(track="{{ params.track }}")])
-def test_there_is_no_page_of_what_has_no_report(operator):
-    assert PageLink().get_link(operator, ti_key=TI) == ""
-
-
-def test_the_stems_are_where_the_operator_that_has_run_says():
-    operator = single()
-    assert StemsLink().get_link(operator, ti_key=TI) == ""
-    operator.stems_link = "https://console/stems"
-    assert StemsLink().get_link(operator, ti_key=TI) == "https://console/stems"
-
-
-def test_both_are_registered():
-    named = {path.rsplit(".", 1)[1] for path in get_provider_info()["extra-links"]}
-    assert (
-        named
-        == {"PageLink", "StemsLink"}
-        == {type(link).__name__ for link in VocalSepPlugin.operator_extra_links}
+class TestPageLink:
+    @pytest.mark.parametrize("base", ["http://localhost:8080/", "https://example.com/team/airflow/"])
+    @pytest.mark.parametrize(
+        ("operator", "shows"),
+        [
+            (single(), ("track", {**THIS_TASK, "track": AWKWARD})),
+            (single(track={"key": f"  {AWKWARD}\n", **IDS}), ("track", {**THIS_TASK, "track": AWKWARD})),
+            (single(track={"key": 17, **IDS}), ("track", {**THIS_TASK, "track": "17"})),
+            (transfer(), ("track", {**THIS_TASK, "track": "V1"})),
+            (transfer(track_key=AWKWARD), ("track", {**THIS_TASK, "track": AWKWARD})),
+            (
+                VocalSeparationBatchOperator(task_id="t", tracks=[], destination="s3://stems"),
+                ("run", THIS_RUN),
+            ),
+            (PlanCatalogueOperator(task_id="t", destination="s3://stems"), ("run", THIS_RUN)),
+            (VocalSeparationSensor(task_id="t", vendor_task_id="V1"), ("tracks", {"q": "V1"})),
+        ],
     )
-    assert len({link.xcom_key for link in VocalSepPlugin.operator_extra_links}) == 2
+    def test_link_opens_the_view_that_shows_the_task(self, operator, shows, base):
+        assert any(isinstance(link, PageLink) for link in operator.operator_extra_links)
+        assert open_page(operator, base) == shows
+
+    def test_page_reads_every_name_in_the_links(self):
+        static = Path(airflow_provider_vocalsep.__file__).parent / "ui" / "static"
+        main, track, tracks = ((static / f"{name}.js").read_text() for name in ("main", "track", "tracks"))
+
+        views = re.search(r"const views = \{(.*)\}", main)[1]
+        names = re.search(r"const \{([^}]*)\} = asked", track)[1]
+
+        assert {"run:", "tracks:", "track:"} <= set(views.split())
+        assert set(re.findall(r"\w+", names)) | {"map_index"} == {*THIS_TASK, "track"}
+        assert "asked.map_index" in track
+        assert "q: asked.q" in tracks
+
+    @pytest.mark.parametrize("operator", [single(destination=None), single(track="{{ params.track }}")])
+    def test_task_without_a_report_has_no_link(self, operator):
+        assert PageLink().get_link(operator, ti_key=TI) == ""
+
+
+class TestStemsLink:
+    def test_link_is_set_by_the_operator_when_it_has_run(self):
+        operator = single()
+        assert StemsLink().get_link(operator, ti_key=TI) == ""
+
+        operator.stems_link = "https://console/stems"
+
+        assert StemsLink().get_link(operator, ti_key=TI) == "https://console/stems"
+
+
+class TestRegistration:
+    def test_both_links_are_registered_by_provider_info_and_plugin(self):
+        named = {path.rsplit(".", 1)[1] for path in get_provider_info()["extra-links"]}
+        registered = {type(link).__name__ for link in VocalSepPlugin.operator_extra_links}
+
+        assert named == {"PageLink", "StemsLink"} == registered
+        assert len({link.xcom_key for link in VocalSepPlugin.operator_extra_links}) == 2

@@ -1,4 +1,4 @@
-"""The trigger: one event, whatever happens, and a life that goes on elsewhere."""
+"""The triggers: one event each, not before the resume delay, and serialized completely."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from airflow_provider_vocalsep.triggers.lost_submit import LostSubmitTrigger
 from airflow_provider_vocalsep.triggers.resume_delay import resume_delay, wait_for_resume_delay
 from airflow_provider_vocalsep.triggers.vocal_separation import VocalSeparationTrigger
 
-ALL = {
+ARGUMENTS = {
     "vendor_task_id": "t",
     "deadline": 2.0e9,
     "poll_interval": 7.0,
@@ -31,7 +31,9 @@ ALL = {
 }
 
 
-def events(trigger):
+def run(trigger):
+    """Return the payloads of its events."""
+
     async def collect():
         try:
             return [event.payload async for event in trigger.run()]
@@ -42,138 +44,164 @@ def events(trigger):
 
 
 def wait_for(vendor_task_id, **changes):
-    settings = {"deadline": time.time() + 20, "poll_interval": 0.05, "visible_by": time.time(), **changes}
-    (event,) = events(VocalSeparationTrigger(vendor_task_id, **settings))
+    """Run a trigger for a vendor task and return its only event."""
+    settings = {"deadline": time.time() + 20, "poll_interval": 0.01, "visible_by": time.time(), **changes}
+    (event,) = run(VocalSeparationTrigger(vendor_task_id, **settings))
     assert event["vendor_task_id"] == vendor_task_id
     return event
 
 
-@pytest.mark.parametrize(
-    "trigger",
-    [VocalSeparationTrigger(**ALL), LostSubmitTrigger(attempt_id="a", until=2.0e9)],
-    ids=lambda t: type(t).__name__,
-)
-def test_goes_on_elsewhere_from_what_it_serializes(trigger):
-    path, arguments = trigger.serialize()
-    module, name = path.rsplit(".", 1)
-    again = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(arguments)))
+class TestSerialize:
+    @pytest.mark.parametrize(
+        "trigger",
+        [
+            VocalSeparationTrigger(**ARGUMENTS),
+            BatchTrigger({"t": 1.9e9}, 2.0e9, 7.0, "other", 3.0, ["a"], 1.8e9, read_at_once=False),
+            LostSubmitTrigger(attempt_id="a", until=2.0e9),
+        ],
+        ids=lambda t: type(t).__name__,
+    )
+    def test_serialized_trigger_is_restored_with_all_its_arguments(self, trigger):
+        path, arguments = trigger.serialize()
+        module, name = path.rsplit(".", 1)
 
-    assert again.serialize() == (path, arguments)
-    if isinstance(trigger, VocalSeparationTrigger):
-        assert arguments == ALL
+        restored = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(arguments)))
+
+        assert restored.serialize() == (path, arguments)
+
+    def test_every_argument_is_serialized(self):
+        _, arguments = VocalSeparationTrigger(**ARGUMENTS).serialize()
+
+        assert arguments == ARGUMENTS
 
 
-@pytest.mark.usefixtures("resumed_at_once")
-class TestItsEvent:
-    def test_tells_that_the_task_is_finished_after_one_read(self, vendor_task):
-        task = vendor_task()
-        time.sleep(0.5)
-        event = wait_for(task)
+@pytest.mark.usefixtures("no_resume_delay")
+class TestVocalSeparationTrigger:
+    def test_finished_task_is_reported_after_one_read(self, ended_task):
+        event = wait_for(ended_task())
 
         assert (event["status"], event["reads"]) == ("finished", 1)
 
-    def test_tells_why_the_vendor_gave_up(self, vendor, vendor_task):
+    def test_failed_task_is_reported_with_the_vendors_message(self, vendor, submit):
         vendor.set_fault("task", "fail", code=500, message="the vendor is sorry")
-        event = wait_for(vendor_task())
+
+        event = wait_for(submit())
 
         assert event["status"] == "failed"
         assert "the vendor is sorry" in event["message"]
 
-    def test_tells_that_the_deadline_passed_and_what_a_retry_does(self, vendor, vendor_task):
+    def test_passed_deadline_is_reported_with_what_a_retry_does(self, vendor, submit):
         vendor.set_fault("task", "stuck")
-        event = wait_for(vendor_task(), deadline=time.time() + 0.3)
+
+        event = wait_for(submit(), deadline=time.time() + 0.1)
 
         assert event["status"] == "gave_up"
         assert event["reads"] > 1
         assert "a retry attaches to it" in event["message"]
 
-    def test_tells_that_the_vendor_does_not_know_the_task(self):
+    def test_task_that_the_vendor_does_not_know_is_reported(self):
         assert wait_for("f" * 32)["status"] == "unknown"
 
-    def test_tells_that_the_key_is_refused(self, connect):
+    def test_refused_api_key_is_reported_with_the_next_step(self, connect):
         connect(password="wrong")
+
         event = wait_for("f" * 32)
 
         assert event["status"] == "refused"
         assert "clear this Airflow task" in event["message"]
 
-    def test_comes_in_spite_of_passing_trouble(self, vendor, vendor_task):
+    def test_transient_errors_do_not_end_the_wait(self, vendor, submit):
         vendor.set_fault("read", "html", times=3)
 
-        assert wait_for(vendor_task())["status"] == "finished"
+        assert wait_for(submit())["status"] == "finished"
 
-    def test_comes_without_a_read_where_a_callback_is_expected(self, vendor, vendor_task):
+    def test_nothing_is_read_at_once_where_a_callback_is_expected(self, vendor, submit):
         """The first read is within the interval, not at once; the last at the deadline."""
         vendor.set_fault("task", "stuck")
         polls = vendor.totals()["polls"]
-        event = wait_for(vendor_task(), read_at_once=False, poll_interval=60, deadline=time.time() + 0.3)
+
+        event = wait_for(submit(), read_at_once=False, poll_interval=60, deadline=time.time() + 0.1)
 
         assert event["status"] == "gave_up"
         assert vendor.totals()["polls"] == polls + 1
 
-    def test_of_a_lost_submit_comes_when_the_grace_is_over(self):
+
+@pytest.mark.usefixtures("no_resume_delay")
+class TestLostSubmitTrigger:
+    def test_event_comes_when_the_grace_is_over(self):
         started = time.time()
-        (event,) = events(LostSubmitTrigger("a", until=started + 0.2))
+
+        (event,) = run(LostSubmitTrigger("a", until=started + 0.05))
 
         assert event["status"] == "gave_up"
-        assert time.time() - started >= 0.2
+        assert time.time() - started >= 0.05
 
 
-@pytest.mark.parametrize(
-    "event", [None, {}, {"status": "success", "vendor_task_id": "t"}, {"status": "finished"}, "x"]
-)
-def test_an_event_that_is_not_ours_is_never_taken_for_success(event):
-    with pytest.raises(InvalidEventError, match="a retry attaches"):
-        validate_event(event)
+class TestValidateEvent:
+    @pytest.mark.parametrize(
+        "event", [None, {}, {"status": "success", "vendor_task_id": "t"}, {"status": "finished"}, "x"]
+    )
+    def test_foreign_event_is_refused_and_never_counts_as_success(self, event):
+        with pytest.raises(InvalidEventError, match="a retry attaches"):
+            validate_event(event)
 
 
-class TestItsRest:
-    """A scheduler fails a task that is resumed before its worker has reported that it was parked."""
+class TestResumeDelay:
+    """A scheduler fails a task that is resumed before its worker has reported that it was deferred."""
 
-    def test_is_as_long_as_a_supervisor_may_be_late_and_a_second(self, monkeypatch):
+    @pytest.fixture
+    def sleeps(self, monkeypatch, vendor):
+        """Record each sleep of the resume delay instead of sleeping, with the polls of the vendor by then."""
+        slept = []
+
+        async def sleep(seconds):
+            slept.append((seconds, vendor.totals()["polls"]))
+
+        monkeypatch.setattr(
+            "airflow_provider_vocalsep.triggers.resume_delay.asyncio", SimpleNamespace(sleep=sleep)
+        )
+        return slept
+
+    def test_delay_is_the_supervisors_heartbeat_interval_and_a_second(self, monkeypatch):
         assert resume_delay() == 6
+
         monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "1")
+
         assert resume_delay() == 2
 
     @pytest.mark.parametrize("kind", ["one task", "batch", "lost submit"])
-    def test_delays_the_event_and_not_the_first_read(self, kind, vendor, vendor_task, monkeypatch):
+    def test_event_is_delayed_but_not_the_first_read(self, kind, vendor, ended_task, sleeps, monkeypatch):
         monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "0")
-        task, soon = vendor_task(), time.time() + 20
-        time.sleep(0.5)
+        task, soon = ended_task(), time.time() + 20
         trigger = {
             "one task": VocalSeparationTrigger(task, deadline=soon),
             "batch": BatchTrigger({task: time.time()}, deadline=soon),
             "lost submit": LostSubmitTrigger("a", until=time.time() - 1),
         }[kind]
-        polls, began = vendor.totals()["polls"], time.monotonic()
+        polls = vendor.totals()["polls"]
 
-        assert len(events(trigger)) == 1
-        assert 1 <= time.monotonic() - began < 5
-        assert vendor.totals()["polls"] - polls == (0 if kind == "lost submit" else 1)
+        events = run(trigger)
 
-    def test_is_over_for_a_wait_that_took_longer(self, monkeypatch):
-        slept = []
+        assert len(events) == 1
+        reads = 0 if kind == "lost submit" else 1
+        assert sleeps == [(pytest.approx(1, abs=0.5), polls + reads)]
+        assert vendor.totals()["polls"] == polls + reads
 
-        async def sleep(seconds):
-            slept.append(seconds)
-
-        monkeypatch.setattr(
-            "airflow_provider_vocalsep.triggers.resume_delay.asyncio", SimpleNamespace(sleep=sleep)
-        )
+    def test_delay_is_over_after_a_wait_that_took_longer(self, sleeps):
         asyncio.run(wait_for_resume_delay(time.monotonic() - 7))
         asyncio.run(wait_for_resume_delay(time.monotonic() - 2))
 
-        assert slept == [0, pytest.approx(4, abs=0.5)]
+        assert [seconds for seconds, _ in sleeps] == [0, pytest.approx(4, abs=0.5)]
 
 
-@pytest.mark.usefixtures("resumed_at_once")
+@pytest.mark.usefixtures("no_resume_delay")
 @pytest.mark.parametrize("jump", [-7200, 7200], ids=["back", "forth"])
-class TestAJumpOfTheClock:
+class TestClockJump:
     """The machine's clock is set while a trigger waits: that neither ends the wait nor stops it."""
 
     @pytest.fixture(autouse=True)
-    def after_the_first_read(self, jump, monkeypatch):
-        """Set the clock; the vendor is done at the third read. (A sandbox in this process would see the jump, too.)"""
+    def jump_after_the_first_read(self, jump, monkeypatch):
+        """Set the clock; the task ends at the third read. (A sandbox in this process would see the jump.)"""
         wall, reads = time.time, Counter()
 
         async def read(hook, task_id):
@@ -184,13 +212,15 @@ class TestAJumpOfTheClock:
 
         monkeypatch.setattr(VocalSeparationHook, "aread_task", read)
 
-    def test_does_not_matter_to_one_task(self):
+    def test_clock_jump_does_not_affect_the_wait_for_one_task(self):
         event = wait_for("t")
+
         assert (event["status"], event["reads"]) == ("finished", 3)
 
-    def test_does_not_matter_to_a_batch(self):
+    def test_clock_jump_does_not_affect_the_wait_for_a_batch(self):
         waiting = {"a": time.time(), "b": time.time()}
-        (event,) = events(BatchTrigger(waiting, deadline=time.time() + 20, poll_interval=0.05, linger=1))
-        assert {task: outcome for task, (outcome, _) in event["ended"].items()} == {
-            "a": "finished", "b": "finished",
-        }  # fmt: skip
+
+        (event,) = run(BatchTrigger(waiting, deadline=time.time() + 20, poll_interval=0.01, linger=1))
+
+        outcomes = {task: outcome for task, (outcome, _) in event["ended"].items()}
+        assert outcomes == {"a": "finished", "b": "finished"}

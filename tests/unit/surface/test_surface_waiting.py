@@ -1,4 +1,4 @@
-"""How an operator plans its wait."""
+"""The plan of a wait: deadline, poll interval and first read."""
 
 from __future__ import annotations
 
@@ -29,45 +29,51 @@ def plan(*, ago: float = 0, poll_interval=None, deferrable=True, timeout=3600, *
     )
 
 
-class TestTheDeadline:
-    def test_counts_from_the_submit(self):
+class TestDeadline:
+    def test_deadline_counts_from_the_submit(self):
         assert plan(ago=600).deadline == NOW.timestamp() + 3000
 
-    def test_that_has_passed_is_given_anew_to_who_tries_again(self):
+    def test_retry_after_the_deadline_waits_its_full_timeout(self):
         assert plan(ago=7200).deadline == NOW.timestamp() + 3600
 
-    def test_of_airflow_comes_after_ours(self):
+    def test_airflows_timeout_is_later_than_the_deadline(self):
         wait = plan(poll_interval=30)
+
         assert wait.airflow_timeout.total_seconds() > wait.deadline - NOW.timestamp() + 30
 
 
-class TestTheReads:
+class TestReads:
     @pytest.mark.parametrize("not_given", [None, "", "None"])
-    def test_are_seldom_where_the_vendor_calls_back(self, not_given):
+    def test_default_interval_is_long_if_the_vendor_calls_back(self, not_given):
         assert plan(poll_interval=not_given, calls_back=True).poll_interval == SAFETY_POLL_INTERVAL
         assert plan(poll_interval=not_given).poll_interval == DEFAULT_POLL_INTERVAL
 
-    def test_are_as_often_as_told(self):
+    def test_given_interval_is_used(self):
         assert plan(poll_interval="7.5", calls_back=True).poll_interval == 7.5
 
-    def test_of_a_worker_that_waits_itself_are_frequent(self):
+    def test_worker_that_waits_itself_uses_the_short_interval(self):
         wait = plan(calls_back=True, deferrable=False)
+
         assert (wait.calls_back, wait.poll_interval) == (False, DEFAULT_POLL_INTERVAL)
 
-    def test_begin_at_once_unless_the_submit_was_just_now_and_is_called_back(self):
+    def test_first_read_comes_at_once_unless_a_new_submit_is_called_back(self):
         assert not plan(calls_back=True, submitted_now=True).read_at_once
         assert plan(calls_back=True).read_at_once
         assert plan(submitted_now=True).read_at_once
 
 
-@pytest.mark.parametrize(
-    ("fields", "says"),
-    [
-        ({"calls_back": True}, "The vendor calls back; its record is read every 300 s in case it does not."),
-        ({}, "Its record is read every 30 s."),
-    ],
-)
-def test_the_log_says_how_it_waits_and_until_when(fields, says):
-    assert str(plan(**fields)) == (
-        f"Waiting for vendor task T1 until 2026-11-23T13:00:00+00:00; no worker is held. {says}"
+class TestStr:
+    @pytest.mark.parametrize(
+        ("fields", "says"),
+        [
+            (
+                {"calls_back": True},
+                "The vendor calls back; its record is read every 300 s in case it does not.",
+            ),
+            ({}, "Its record is read every 30 s."),
+        ],
     )
+    def test_text_for_the_log_names_deadline_and_interval(self, fields, says):
+        assert str(plan(**fields)) == (
+            f"Waiting for vendor task T1 until 2026-11-23T13:00:00+00:00; no worker is held. {says}"
+        )
