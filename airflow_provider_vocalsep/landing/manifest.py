@@ -23,6 +23,7 @@ class LandedStem(BaseModel):
     """
     A stem in the bucket.
 
+    :param name: Name of the stem.
     :param uri: Its address.
     :param bytes: Its size.
     :param sha256: SHA-256 of its bytes, hex.
@@ -51,6 +52,7 @@ class AbsentStem(BaseModel):
     """
     A stem that the track does not have.
 
+    :param name: Name of the stem.
     :param reason: Why it counts as absent, such as an empty file.
     """
 
@@ -70,6 +72,7 @@ class Manifest(BaseModel):
     :param separation_type: Type of the separation.
     :param stem_name: The requested stem of ``split_stem_advanced``.
     :param dialect: The vendor's API dialect.
+    :param vendor_task_id: Id of the vendor's task.
     :param vendor_created_at: When the vendor accepted the task.
     :param vendor_completed_at: When the vendor finished the task.
     :param landed_at: When the last stem had landed.
