@@ -1,4 +1,4 @@
-"""The check of the callback route, from the network of whoever runs it to the receiver, step by step."""
+"""The check of the callback route from this machine to the receiver, step by step."""
 
 from __future__ import annotations
 

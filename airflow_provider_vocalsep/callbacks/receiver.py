@@ -59,8 +59,8 @@ _DATABASE_ERRORS = (OperationalError, InterfaceError)
 #: Tries of a transaction (SQLite has one writer, PostgreSQL may break a deadlock) before the answer is 503.
 _DATABASE_TRIES = 6
 
-#: Seconds between further tries to resume a task that was running, or just being parked, when its callback
-#: came. If none of them finds it parked, the trigger's own reads end the wait.
+#: Seconds between further tries to resume a task that was still running, or was deferred only just before its
+#: callback came. If none succeeds, the trigger's own reads end the wait.
 _RESUME_DELAYS = (0.5, 0.5, 1, 1, 2, 2, 2, 4, 4, 8, 8, 16)
 
 #: Inboxes whose task instance is tried again at the same time.

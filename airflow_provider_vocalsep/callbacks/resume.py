@@ -98,7 +98,7 @@ def deliver(delivery: Delivery, now: datetime | None = None) -> tuple[Effect, bo
 
 def resume_later(delivery: Delivery, now: datetime | None = None) -> bool:
     """
-    Try again to resume: a task that was running when its callback came may be parked by now.
+    Try again to resume: a task that was running when its callback came may be deferred by now.
 
     :return: Whether a further try may still succeed.
     """

@@ -175,7 +175,7 @@ class BatchLineage:
 
 class LineageMixin:
     """
-    An operator with lineage. Imports nothing of OpenLineage before OpenLineage asks.
+    An operator with lineage. Imports nothing of OpenLineage until OpenLineage calls it.
 
     :cvar lineage: What the task instance has read and written so far.
     """
@@ -183,7 +183,7 @@ class LineageMixin:
     lineage: Lineage | BatchLineage = Lineage()
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
-        """Return the lineage to OpenLineage, which asks after a failure, too."""
+        """Return the lineage to OpenLineage, which calls this after a failure, too."""
         return self.lineage.facets()
 
 

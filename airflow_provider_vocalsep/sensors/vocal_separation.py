@@ -49,7 +49,7 @@ class VocalSeparationSensor(BaseSensorOperator):
     :param vocalsep_conn_id: Connection of the vendor account. (templated)
     :param deferrable: Whether the triggerer waits, or a worker.
     :param poke_interval: Seconds between status reads.
-    :param timeout: Seconds after which the wait fails for good. The vendor's task goes on.
+    :param timeout: Seconds after which the wait fails for good. The vendor's task continues.
     :param fail_on_failed_task: Whether a task that the vendor gave up fails the sensor; otherwise the sensor
         returns it.
     :return: ``vendor_task_id``, ``status``, and ``stems``, the address of each stem at the vendor by its
