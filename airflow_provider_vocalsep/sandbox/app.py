@@ -12,7 +12,12 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 
 from airflow_provider_vocalsep.sandbox import contract
 from airflow_provider_vocalsep.sandbox.books import now_ms
-from airflow_provider_vocalsep.sandbox.downloads import TRANSPORT, StemResponse, close_connection, replace_response
+from airflow_provider_vocalsep.sandbox.downloads import (
+    TRANSPORT,
+    StemResponse,
+    close_connection,
+    replace_response,
+)
 from airflow_provider_vocalsep.sandbox.faults import Fault  # noqa: TC001 - FastAPI reads the annotation
 from airflow_provider_vocalsep.sandbox.songs import songs
 from airflow_provider_vocalsep.sandbox.vendor import Vendor
