@@ -1,4 +1,4 @@
-"""A real browser on the live Airflow, and what can be measured of a page in it."""
+"""A real browser on the live Airflow, and measurements of a page in it."""
 
 from __future__ import annotations
 
