@@ -1,11 +1,11 @@
 """
-The page in Airflow's UI over a large bucket: 100,000 ledger entries, the plans and reports of 500 runs.
+The page in Airflow's UI on a large bucket: 100,000 ledger entries, the plans and reports of 500 runs.
 
     make bench-page                                # ten minutes, most of them filling the bucket; needs PostgreSQL
     make bench-page ARGS="--tracks 10000 --runs 50"
 
-A real S3 server, a real API server, and Chromium if it is installed. Airflow's database holds the DAG runs and, as one that is
-in use, arguments of a hundred thousand task instances that are not ours.
+Uses a real S3 server, a real API server, and Chromium if it is installed. Airflow's database has the DAG runs, and the
+arguments of a hundred thousand task instances of other DAGs.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ if TYPE_CHECKING:
 
 console = Console()
 
-#: Task instances of other people's DAGs whose arguments Airflow remembers.
-STRANGERS = 100_000
+#: Task instances of other DAGs whose arguments Airflow remembers.
+OTHER_TASK_INSTANCES = 100_000
 
 #: Connections that a browser opens to one server.
 BROWSER_CONNECTIONS = 6
 
-#: Seconds within which somebody sees what they asked for.
+#: Seconds within which a user sees the page.
 GOAL = 1.0
 
 
 @dataclass
-class Took:
+class Timings:
     """
-    How long something took.
+    Durations of repeated requests.
 
-    :param seconds: Each time.
+    :param seconds: Each duration.
     """
 
     seconds: list[float]
@@ -70,9 +70,9 @@ class Took:
         }
 
 
-class Reader:
+class User:
     """
-    Somebody who is logged in.
+    A user who is logged in.
 
     :param stack: The Airflow.
     """
@@ -93,7 +93,7 @@ class Reader:
         return answer.json() if path.startswith("api/") else answer.text
 
     def view(self) -> dict[str, Any]:
-        """Ask for all that a browser without a cache asks for, and return the runs that it shows."""
+        """Request all that a browser without a cache requests; return the runs."""
         text = self.ask("")
         parts = [part.split('"')[0] for part in text.split('="')[1:] if part.startswith("static/")]
         with ThreadPoolExecutor(BROWSER_CONNECTIONS) as pool:
@@ -102,7 +102,7 @@ class Reader:
 
 
 def fill_database(stack: Stack, runs: int) -> None:
-    """Write DAG runs and task instances' arguments into Airflow's database, without what they belong to."""
+    """Write DAG runs and arguments of task instances into Airflow's database, without their DAGs."""
     with psycopg2.connect(stack.database) as connection, connection.cursor() as cursor:
         cursor.execute("SET session_replication_role = replica")
         cursor.execute(
@@ -120,7 +120,7 @@ def fill_database(stack: Stack, runs: int) -> None:
         cursor.execute(
             "INSERT INTO rendered_task_instance_fields (dag_id, task_id, run_id, map_index, rendered_fields) "
             "SELECT 'etl_' || n %% 300, 'load', 'scheduled__' || n, -1, %s FROM generate_series(1, %s) n",
-            (json.dumps(theirs), STRANGERS),
+            (json.dumps(theirs), OTHER_TASK_INSTANCES),
         )
         ours = {
             "destination": DESTINATION,
@@ -137,7 +137,7 @@ def fill_database(stack: Stack, runs: int) -> None:
 
 
 def restart(stack: Stack, cache: Path, *, keep_index: bool) -> None:
-    """Start the API server anew, as it is after an upgrade."""
+    """Restart the API server, as after an upgrade."""
     server = stack.airflow.services["api-server"]
     server.stop()
     if not keep_index:
@@ -147,63 +147,70 @@ def restart(stack: Stack, cache: Path, *, keep_index: bool) -> None:
     stack.airflow.wait_until_healthy()
 
 
-def timed(what: Callable[[], Any]) -> float:
+def measure_seconds(request: Callable[[], Any]) -> float:
     began = time.perf_counter()
-    what()
+    request()
     return time.perf_counter() - began
 
 
 def measure(stack: Stack, library: Library, cache: Path, repeats: int) -> dict[str, Any]:
-    """Take every time."""
-    found: dict[str, Took] = {}
+    """Measure all requests."""
+    found: dict[str, Timings] = {}
     indexed: list[float] = []
     cold: list[float] = []
     restarted: list[float] = []
     for _ in range(repeats):
         restart(stack, cache, keep_index=False)
-        reader = Reader(stack)
+        user = User(stack)
         began = time.perf_counter()
-        runs = reader.view()
+        runs = user.view()
         cold.append(time.perf_counter() - began)
         if not runs["runs"]:
-            console.print("the first cold view shows no run yet: it says that it reads", style="yellow")
-        wait_until(lambda: _all_read(reader, library), what="the index", timeout=600, every=0.1)
+            console.print("the first cold view has no run yet: it shows that it is reading", style="yellow")
+        wait_until(lambda: _all_read(user, library), what="the index", timeout=600, every=0.1)
         indexed.append(time.perf_counter() - began)
         restart(stack, cache, keep_index=True)
-        reader = Reader(stack)
-        restarted.append(timed(reader.view))
-    found["first view, fresh index and API server"] = Took(cold)
-    found["all reports read after"] = Took(indexed)
-    found["first view, fresh API server"] = Took(restarted)
-    found["view"] = Took([timed(reader.view) for _ in range(30)])
+        user = User(stack)
+        restarted.append(measure_seconds(user.view))
+    found["first view, fresh index and API server"] = Timings(cold)
+    found["all reports read after"] = Timings(indexed)
+    found["first view, fresh API server"] = Timings(restarted)
+    found["view"] = Timings([measure_seconds(user.view) for _ in range(30)])
     sample = random.Random(1).sample(library.known, min(40, len(library.known)))
-    found["search in all tracks"] = Took([timed(lambda: _search(reader, name)) for _, name in sample])
-    found["search for what is in each of them"] = Took(
-        [timed(lambda: reader.ask("api/tracks", q="track")) for _ in range(20)]
+    found["search in all tracks"] = Timings(
+        [measure_seconds(lambda: _search(user, name)) for _, name in sample]
     )
-    found["track"] = Took([timed(lambda: reader.ask("api/track", **who)) for who, _ in sample])
+    found["search for what is in each of them"] = Timings(
+        [measure_seconds(lambda: user.ask("api/tracks", q="track")) for _ in range(20)]
+    )
+    found["track"] = Timings([measure_seconds(lambda: user.ask("api/track", **ids)) for ids, _ in sample])
     big = {"dag_id": DAG_ID, "run_id": library.largest}
-    total = reader.ask("api/tracks", **big)["total"]
+    total = user.ask("api/tracks", **big)["total"]
     assert total == library.largest_tracks, total
-    found[f"a page of the run of {total:,} tracks"] = Took(
-        [timed(lambda: reader.ask("api/tracks", **big, offset=offset)) for offset in range(0, total, 100)]
+    found[f"a page of the run of {total:,} tracks"] = Timings(
+        [
+            measure_seconds(lambda: user.ask("api/tracks", **big, offset=offset))
+            for offset in range(0, total, 100)
+        ]
     )
-    found["that run's counts"] = Took([timed(lambda: reader.ask("api/run", **big)) for _ in range(20)])
-    if browser := _in_chromium(reader, 5):
-        found["view in Chromium, to the first row"] = Took(browser)
+    found["that run's counts"] = Timings(
+        [measure_seconds(lambda: user.ask("api/run", **big)) for _ in range(20)]
+    )
+    if browser := _in_chromium(user, 5):
+        found["view in Chromium, to the first row"] = Timings(browser)
     return {name: took.report() for name, took in found.items()}
 
 
-def _all_read(reader: Reader, library: Library) -> bool:
-    answer = reader.ask("api/runs")
+def _all_read(user: User, library: Library) -> bool:
+    answer = user.ask("api/runs")
     return answer["total"] == library.runs and not answer["unread"]
 
 
-def _search(reader: Reader, name: str) -> None:
-    assert reader.ask("api/tracks", q=name.upper())["total"] >= 1, name
+def _search(user: User, name: str) -> None:
+    assert user.ask("api/tracks", q=name.upper())["total"] >= 1, name
 
 
-def _in_chromium(reader: Reader, repeats: int) -> list[float]:
+def _in_chromium(user: User, repeats: int) -> list[float]:
     """Open the page in a browser without a cache."""
     chromium = shutil.which("chromium")
     if chromium is None:
@@ -215,10 +222,10 @@ def _in_chromium(reader: Reader, repeats: int) -> list[float]:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for _ in range(repeats):
             context = browser.new_context()
-            context.add_cookies([{"name": "_token", "value": reader.token, "url": reader.url}])
+            context.add_cookies([{"name": "_token", "value": user.token, "url": user.url}])
             page = context.new_page()
             began = time.perf_counter()
-            page.goto(f"{reader.url}/", wait_until="commit")
+            page.goto(f"{user.url}/", wait_until="commit")
             page.locator("tbody tr").first.wait_for()
             took.append(time.perf_counter() - began)
             context.close()

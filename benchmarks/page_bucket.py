@@ -1,4 +1,4 @@
-"""A bucket with a year of runs in it, written by the models that the operators write with."""
+"""A bucket with a year of runs, written with the provider's own models."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from airflow_provider_vocalsep.landing.manifest import LandedStem, Manifest
 from airflow_provider_vocalsep.ledger import Identity, TaskInstanceRef
 from airflow_provider_vocalsep.ledger.entry import Attempt, EntryState, Event, LedgerEntry
 from airflow_provider_vocalsep.runs.report import BatchReport, RowState, TrackRow
-from airflow_provider_vocalsep.runs.report_file import ReportFile, run_folder
-from airflow_provider_vocalsep.storage.location import Location, StemLocation, parse_s3_uri
+from airflow_provider_vocalsep.runs.report_file import ReportFile
+from airflow_provider_vocalsep.storage.location import Location, StemLocation
+from airflow_provider_vocalsep.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mypy_boto3_s3 import S3Client
 
-DESTINATION = "s3://stems/music"
+LOCATION = Location("stems", "music")
+DESTINATION = LOCATION.uri
 DAG_ID = "separate_large_catalogue"
 BEGAN = datetime(2025, 11, 23, tzinfo=timezone.utc)
 TYPE = SeparationType.SEPARATE_VOCAL
@@ -31,15 +33,15 @@ CHUNK = 200
 #: Uploads at the same time.
 WRITERS = 16
 
-#: One track in so many has a manifest as well: those whose page is opened.
+#: One in this many tracks has a manifest: those whose page is opened.
 WITH_MANIFEST = 500
 
 
 class Library:
     """
-    What is written.
+    The runs in the bucket.
 
-    :param tracks: Tracks of all runs together.
+    :param tracks: Tracks of all runs.
     :param runs: Runs. The first has a fifth of the tracks, the others share the rest.
     """
 
@@ -49,51 +51,50 @@ class Library:
         share, more = divmod(tracks - self.largest_tracks, runs - 1)
         self.sizes = [self.largest_tracks, *(share + (n < more) for n in range(runs - 1))]
         self.largest = _run_id(0)
-        #: Tracks with a manifest: what a track page is asked for by, and the track's title.
+        #: Tracks with a manifest: the query of their page, and their title.
         self.known: list[tuple[dict[str, Any], str]] = []
 
     def write(self, client: S3Client) -> None:
         """Write entries, some manifests, plans and reports."""
-        bucket, prefix = parse_s3_uri(DESTINATION)
+        store = ObjectStore(client)
         with ThreadPoolExecutor(WRITERS) as pool:
 
             def put(objects: Iterable[tuple[str, bytes]]) -> None:
                 list(
                     pool.map(
-                        lambda item: client.put_object(Bucket=bucket, Key=item[0], Body=item[1]), objects
+                        lambda item: store.put(LOCATION.bucket, *item, content_type="application/json"),
+                        objects,
                     )
                 )
 
             number = 0
             for run, size in enumerate(self.sizes):
                 for index, first in enumerate(range(0, size, CHUNK)):
-                    who = TaskInstanceRef(
+                    task = TaskInstanceRef(
                         dag_id=DAG_ID, run_id=_run_id(run), task_id="separate", map_index=index, try_number=1
                     )
                     rows, objects = [], []
                     for _ in range(first, min(first + CHUNK, size)):
-                        row, written = self._track(number, who, prefix)
+                        row, written = self._track(number, task)
                         number += 1
                         rows.append(row)
                         objects += written
                     put(objects)
-                    ReportFile(client, DESTINATION, who, TYPE).write(BatchReport(rows, concluded=True))
-                    _, folder = run_folder(DESTINATION, who.model_copy(update={"task_id": "plan"}))
-                    put([(f"{folder}/tracks-{first + 1:06}-{first + len(rows):06}.jsonl", b"{}\n")])
+                    ReportFile(store, LOCATION, task, TYPE).write(BatchReport(rows, concluded=True))
+                    folder = LOCATION.run_folder(task.dag_id, task.run_id, "plan")
+                    put([(folder.key(f"tracks-{first + 1:06}-{first + len(rows):06}.jsonl"), b"{}\n")])
 
-    def _track(
-        self, number: int, who: TaskInstanceRef, prefix: str
-    ) -> tuple[TrackRow, list[tuple[str, bytes]]]:
+    def _track(self, number: int, task: TaskInstanceRef) -> tuple[TrackRow, list[tuple[str, bytes]]]:
         key, title = f"album-{number // 12:05}/track-{number:06}", f"Song number {number}"
         identity = Identity("sunoapi", f"{number:032x}/{number:08x}", TYPE)
-        place = Location.parse(DESTINATION).stems(key, TYPE)
+        location = LOCATION.stems(key, TYPE)
         at = BEGAN + timedelta(minutes=number)
         failed = number % 50 == 49
         vendor_task_id = hashlib.md5(key.encode()).hexdigest()
-        entry_key = f"{prefix}/_vocalsep/ledger/{identity.digest[:2]}/{identity.digest}.json"
+        entry_key = LOCATION.ledger.key(identity.digest[:2], f"{identity.digest}.json")
         attempt = Attempt(
             attempt_id=vendor_task_id,
-            asked_by=who,
+            asked_by=task,
             claimed_at=at,
             vendor_task_id=vendor_task_id,
             submitted_at=at,
@@ -107,7 +108,7 @@ class Library:
             title=title,
             state=EntryState.FAILED if failed else EntryState.LANDED,
             attempts=[attempt],
-            history=[Event(at=at, event=name, by=who, vendor_task_id=vendor_task_id) for name in names],
+            history=[Event(at=at, event=name, by=task, vendor_task_id=vendor_task_id) for name in names],
         )
         about = {
             "track": key,
@@ -117,27 +118,27 @@ class Library:
             "paid": 1,
             "credits": 10,
         }
-        about |= {"entry": f"s3://{parse_s3_uri(DESTINATION)[0]}/{entry_key}", "source": identity.source}
+        about |= {"entry": LOCATION.uri_of(entry_key), "source": identity.source}
         about |= {"attempt_id": vendor_task_id, "submitted_at": at}
         written = [(entry_key, entry.to_json())]
         if failed:
-            row = TrackRow(
-                **about, state=RowState.FAILED, code=500, message="The vendor gave it up.", final=True
-            )
+            row = TrackRow(**about, state=RowState.FAILED, code=500, message="The vendor failed.", final=True)
             return row, written
-        row = TrackRow(**about, state=RowState.LANDED, manifest=place.manifest_uri, stems=2, bytes=9_600_000)
+        row = TrackRow(
+            **about, state=RowState.LANDED, manifest=location.manifest_uri, stems=2, bytes=9_600_000
+        )
         if number % WITH_MANIFEST == 0:
-            written.append((place.manifest_key, _manifest(row, place, at, who).to_json()))
-            asked = who.model_dump(include={"dag_id", "run_id", "task_id", "map_index"})
-            self.known.append(({**asked, "track": key}, title))
+            written.append((location.manifest_key, _manifest(row, location, at, task).to_json()))
+            ids = task.model_dump(include={"dag_id", "run_id", "task_id", "map_index"})
+            self.known.append(({**ids, "track": key}, title))
         return row, written
 
 
-def _manifest(row: TrackRow, place: StemLocation, at: datetime, who: TaskInstanceRef) -> Manifest:
+def _manifest(row: TrackRow, location: StemLocation, at: datetime, task: TaskInstanceRef) -> Manifest:
     stems = [
         LandedStem(
             name=name,
-            uri=place.uri_of(place.stem_key(name, "mp3")),
+            uri=location.uri_of(location.stem_key(name, "mp3")),
             bytes=4_800_000,
             sha256="0" * 64,
             duration_seconds=200,
@@ -152,8 +153,8 @@ def _manifest(row: TrackRow, place: StemLocation, at: datetime, who: TaskInstanc
         vendor_task_id=row.vendor_task_id or "",
         landed_at=at,
         stems=tuple(stems),
-        uri=place.manifest_uri,
-        asked_by=who.model_dump(),
+        uri=location.manifest_uri,
+        asked_by=task.model_dump(),
     )
 
 

@@ -1,4 +1,4 @@
-"""After runs in which everything goes wrong, audit, page and the vendor's own books say the same, to the number."""
+"""After runs with every kind of fault, the totals of audit, page and the vendor's account are equal."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from airflow_provider_vocalsep.operators.vocal_separation import (
     VocalSeparationBatchOperator,
     VocalSeparationOperator,
 )
-from airflow_provider_vocalsep.runs.listing import Destination
 from airflow_provider_vocalsep.sandbox.server import running_sandbox
-from airflow_provider_vocalsep.storage.location import parse_s3_uri
-from airflow_provider_vocalsep.ui.destinations import Source
+from airflow_provider_vocalsep.storage.location import Location
+from airflow_provider_vocalsep.storage.store import ObjectStore
+from airflow_provider_vocalsep.ui.destinations import Destination
 from airflow_provider_vocalsep.ui.documents import read_entry
 from airflow_provider_vocalsep.ui.index import RunIndex
 from airflow_provider_vocalsep.ui.refresh import Refresher
@@ -45,8 +45,8 @@ def tracks(count, start=0):
     ]
 
 
-class Memory:
-    """Airflow's task state stores, filled by callbacks as the receiver fills them."""
+class TaskStates:
+    """Airflow's task state stores, with callbacks stored as the receiver stores them."""
 
     def __init__(self):
         self.values, self.lock = {}, threading.Lock()
@@ -55,7 +55,7 @@ class Memory:
         """The store of a run's only task instance."""
         return SimpleNamespace(get=lambda key: self.values.get((run_id, key)))
 
-    def hear(self, claims, callback):
+    def record(self, claims, callback):
         key = claims.run_id, BATCH_KEY if claims.batch else inbox_key(claims.attempt_id)
         with self.lock:
             before = self.values.get(key)
@@ -66,19 +66,19 @@ class Memory:
 
 
 @pytest.fixture
-def memory():
-    return Memory()
+def task_states():
+    return TaskStates()
 
 
 @pytest.fixture
-def receiver(memory):
-    """Takes callbacks over HTTP: the receiver's own check of the address, and its memory without Airflow's database."""
+def receiver(task_states):
+    """Receive callbacks over HTTP, with the receiver's own verification and without Airflow's database."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
             claims = verify(self.path.rsplit("/", 1)[1], [SECRET], now=time.time())
-            memory.hear(claims, parse_callback(body))
+            task_states.record(claims, parse_callback(body))
             self.send_response(200)
             self.end_headers()
 
@@ -119,23 +119,21 @@ def connected(vendor, seaweed, receiver, monkeypatch):
 
 
 @pytest.fixture
-def run(connected, destination, memory):
-    """Run a try of the only task instance of a DAG run, whose failures are for good."""
+def run(connected, destination, task_states):
+    """Run a try of the only task instance of a DAG run, without retries."""
     tries = Counter()
 
     def run(operator, what, *, run_id="run", user=None, **arguments):
         tries[run_id] += 1
-        ti = SimpleNamespace(
-            dag_id="dag", run_id=run_id, task_id="separate", map_index=-1, try_number=tries[run_id], max_tries=0,
-            xcom_push=lambda key, value: None,
-        )  # fmt: skip
+        ids = {"dag_id": "dag", "run_id": run_id, "task_id": "separate", "map_index": -1}
+        ti = SimpleNamespace(**ids, try_number=tries[run_id], max_tries=0, xcom_push=lambda key, value: None)
         dag_run = SimpleNamespace(triggering_user_name=user)
         quick = {"deferrable": False, "poll_interval": 0.1, "timeout": 60, "destination": destination}
         if operator is VocalSeparationBatchOperator:
             quick["linger"] = 0.2
         name = "track" if operator is VocalSeparationOperator else "tracks"
         made = operator(task_id="separate", **{name: what, **quick, **arguments})
-        return made.execute({"ti": ti, "dag_run": dag_run, "task_state_store": memory.of(run_id)})
+        return made.execute({"ti": ti, "dag_run": dag_run, "task_state_store": task_states.of(run_id)})
 
     return run
 
@@ -154,19 +152,17 @@ def audited(connected, destination):
 
 @pytest.fixture
 def paged(s3, destination, tmp_path):
-    """Return what the page shows: the sums of its runs, and of the histories of their tracks."""
+    """Return the totals of the page: of its runs, and of the histories of their tracks."""
 
     def paged():
-        place = Destination.parse(destination)
+        location, store = Location.parse(destination), ObjectStore(s3)
         index = RunIndex(tmp_path / "runs.sqlite")
-        Refresher(index, place, lambda: s3).refresh({})
+        Refresher(index, location, lambda: store).refresh({})
         search = RunSearch(index)
         runs, _ = search.runs({"dag"})
-        source = Source(
-            place, "aws_default", frozenset({Destination.parse(f"{destination}/_vocalsep/ledger")})
-        )
+        shown = Destination(location, "aws_default", {location.ledger})
         rows = search.tracks({"dag"}, limit=1000).rows
-        entries = {row["entry"]: read_entry(s3, source, row) for row in rows if row.get("entry")}
+        entries = {row["entry"]: read_entry(store, shown, row) for row in rows if row.get("entry")}
         events = [event for entry in entries.values() for event in entry.history]
         return {
             **{name: sum(run[name] for run in runs) for name in ("submits", "credits")},
@@ -177,14 +173,14 @@ def paged(s3, destination, tmp_path):
     return paged
 
 
-def told_by_page(books):
-    """Return what of it the page shows; its credits are without those given back."""
+def expect_on_page(books):
+    """Return the totals that the page shows; its credits are without those given back."""
     names = ("submits", "credits", "failures", "callbacks")
     return {**{name: books[name] for name in names}, "credits": books["credits"] - books["given_back"]}
 
 
-def some(totals, of):
-    return {name: totals[name] for name in of}
+def pick(totals, names):
+    return {name: totals[name] for name in names}
 
 
 def wait_for_callbacks(vendor, count):
@@ -193,8 +189,8 @@ def wait_for_callbacks(vendor, count):
         time.sleep(0.1)
 
 
-def bad_day(vendor, run):
-    """A batch of 24 tracks with every kind of fault, then the same one cleared."""
+def run_with_faults(vendor, run):
+    """Run a batch of 24 tracks with every kind of fault, then clear the faults."""
     catalogue = tracks(24)
 
     def fault(place, kind, n, **fields):
@@ -220,30 +216,35 @@ def bad_day(vendor, run):
     return catalogue
 
 
-class TestAfterABadDay:
-    def test_audit_and_page_say_what_the_vendors_books_say(
+class TestTotals:
+    def test_audit_and_page_equal_the_vendors_account_after_faults(
         self, vendor, run, audited, paged, destination, s3, booked
     ):
-        catalogue = bad_day(vendor, run)
+        catalogue = run_with_faults(vendor, run)
         assert run(VocalSeparationBatchOperator, catalogue, user="ann")["landed"] == 24
-        # What is called back after a task has ended comes into the history when the task runs again.
+        # A callback after the end of a task enters the history when the task runs again.
         wait_for_callbacks(vendor, 28 + 3)
         assert run(VocalSeparationBatchOperator, catalogue, user="ann")["landed"] == 24
 
         books = booked(vendor)
         assert books == {
-            "submits": 28, "credits": 280, "given_back": 10, "failures": 4, "refusals": 4, "callbacks": 31,
-        }  # fmt: skip
+            "submits": 28,
+            "credits": 280,
+            "given_back": 10,
+            "failures": 4,
+            "refusals": 4,
+            "callbacks": 31,
+        }
         totals = audited()
-        assert some(totals, books) == books
+        assert pick(totals, books) == books
         assert totals["in_doubt"] == 0
         assert totals["states"] == {"landed": 24}
-        assert paged() == told_by_page(books)
+        assert paged() == expect_on_page(books)
 
         head = json.loads(report_of(s3, destination).splitlines()[0])
         assert (head["user"], head["separation_type"]) == ("ann", "separate_vocal")
 
-    def test_each_run_is_told_what_it_paid_itself(self, vendor, run, audited, paged, booked):
+    def test_each_run_has_only_what_it_paid_itself(self, vendor, run, audited, paged, booked):
         catalogue = tracks(6)
         vendor.set_fault("task", "fail", track=catalogue[2]["audio_id"], code=500, times=1)
         run(VocalSeparationBatchOperator, catalogue[:3], run_id="first")
@@ -255,7 +256,9 @@ class TestAfterABadDay:
         assert audited()["submits"] == booked(vendor)["submits"] == paged()["submits"] == 7
         assert audited()["credits"] == booked(vendor)["credits"] == paged()["credits"] == 70
 
-    def test_single_tracks_are_told_as_well(self, vendor, run, audited, paged, booked):
+    def test_audit_and_page_equal_the_vendors_account_after_single_tracks(
+        self, vendor, run, audited, paged, booked
+    ):
         one, two, three = tracks(3)
         vendor.set_fault("task", "fail", track=one["audio_id"], code=451, times=1)
         vendor.set_fault("submit", "accept_then_drop", track=two["audio_id"], times=1)
@@ -270,29 +273,29 @@ class TestAfterABadDay:
 
         books = booked(vendor)
         assert (books["submits"], books["failures"], books["callbacks"]) == (4, 1, 5)
-        assert some(audited(), books) == books
-        assert paged() == told_by_page(books)
+        assert pick(audited(), books) == books
+        assert paged() == expect_on_page(books)
+
+    def test_submit_in_doubt_is_not_counted_as_paid(self, vendor, run, audited, booked):
+        (track,) = tracks(1)
+        vendor.set_fault("submit", "accept_then_drop", times=1)
+        vendor.set_fault("callback", "none", times=1)
+
+        for _ in range(2):
+            with pytest.raises(AirflowFailException, match="may have been paid"):
+                run(VocalSeparationOperator, track, adoption_grace=0.5)
+        totals = audited()
+        assert (totals["submits"], totals["in_doubt"], booked(vendor)["submits"]) == (0, 1, 1)
+        assert totals["states"] == {"in_doubt": 1}
+
+        run(VocalSeparationOperator, track, adoption_grace=0.5, on_lost_submit="resubmit")
+        totals = audited()
+        assert (totals["submits"], totals["in_doubt"], booked(vendor)["submits"]) == (1, 1, 2)
+        assert totals["states"] == {"landed": 1}
 
 
-def test_what_is_in_doubt_is_told_apart_from_what_is_paid(vendor, run, audited, booked):
-    (track,) = tracks(1)
-    vendor.set_fault("submit", "accept_then_drop", times=1)
-    vendor.set_fault("callback", "none", times=1)
-    for _ in range(2):
-        with pytest.raises(AirflowFailException, match="may have been paid"):
-            run(VocalSeparationOperator, track, adoption_grace=0.5)
-    totals = audited()
-    assert (totals["submits"], totals["in_doubt"], booked(vendor)["submits"]) == (0, 1, 1)
-    assert totals["states"] == {"in_doubt": 1}
-
-    run(VocalSeparationOperator, track, adoption_grace=0.5, on_lost_submit="resubmit")
-    totals = audited()
-    assert (totals["submits"], totals["in_doubt"], booked(vendor)["submits"]) == (1, 1, 2)
-    assert totals["states"] == {"landed": 1}
-
-
-def test_every_file_is_what_its_schema_says(vendor, run, destination, s3):
-    catalogue = bad_day(vendor, run)
+def test_every_file_is_valid_by_its_schema(vendor, run, destination, s3):
+    catalogue = run_with_faults(vendor, run)
     run(VocalSeparationBatchOperator, catalogue)
     vendor.set_fault("task", "fail", code=451, message="no audio there")
     with pytest.raises(AirflowFailException):
@@ -302,9 +305,13 @@ def test_every_file_is_what_its_schema_says(vendor, run, destination, s3):
         for name, text in parts_of(key, body):
             jsonschema.validate(json.loads(text), load_schema(name), jsonschema.Draft202012Validator)
             checked[name] += 1
+
     assert checked == {
-        "ledger-entry-1": 25, "manifest-1": 24, "run-report-head-1": 2, "run-report-row-1": 25,
-    }  # fmt: skip
+        "ledger-entry-1": 25,
+        "manifest-1": 24,
+        "run-report-head-1": 2,
+        "run-report-row-1": 25,
+    }
 
 
 def parts_of(key, body):
@@ -320,10 +327,9 @@ def parts_of(key, body):
 
 
 def objects(s3, destination):
-    bucket, prefix = parse_s3_uri(destination)
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
-    keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
-    return {key: s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+    location, store = Location.parse(destination), ObjectStore(s3)
+    items = store.list_objects(location.bucket, location.listing_prefix)
+    return {item.key: store.get(location.bucket, item.key) for item in items}
 
 
 def report_of(s3, destination, run_id="run"):

@@ -1,4 +1,4 @@
-"""What `vocalsep verify` finds wrong in a real bucket, the next run lands again, without paying."""
+"""Stems that `vocalsep verify` reports in a real bucket are landed again by the next run, without paying."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def delete(s3, bucket, key):
     s3.delete_object(Bucket=bucket, Key=key)
 
 
-@pytest.mark.parametrize(("harm", "kind"), [(flip_a_byte, "different"), (delete, "missing")])
-def test_a_harmed_stem_is_named_and_landed_again_alone(bench, verify, harm, kind):
+@pytest.mark.parametrize(("damage", "kind"), [(flip_a_byte, "different"), (delete, "missing")])
+def test_damaged_stem_is_reported_and_only_it_is_landed_again(bench, verify, damage, kind):
     tracks = [bench.track(0), bench.track(1)]
     before = [bench.separate(track=track) for track in tracks]
     assert verify() == (0, [])
     uri = before[1]["stems"]["vocals"]["uri"]
-    harm(bench.s3, *parse_s3_uri(uri))
+    damage(bench.s3, *parse_s3_uri(uri))
     assert verify() == (1, [(kind, tracks[1]["key"], uri)])
 
     downloads = bench.sandbox.totals()["downloads"]

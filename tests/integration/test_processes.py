@@ -1,4 +1,4 @@
-"""Commands, plugin and sandbox in processes of their own: what they import, write and answer with nothing before them."""
+"""Commands, plugin and sandbox in processes of their own: their imports, output and exit codes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from airflow_provider_vocalsep.plugin import TASK_MODULES
 from airflow_provider_vocalsep.sandbox.server import SandboxError, running_sandbox
 
 VOCALSEP = ("-c", "from airflow_provider_vocalsep.cli.main import main; main()")
-NOBODY = {"AWS_CONFIG_FILE": "/dev/null", "AWS_EC2_METADATA_DISABLED": "true", "HOME": "/nonexistent"}
-SECRETS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "us-east-1"}
-NOWHERE = ("--endpoint-url", "http://127.0.0.1:9")
+NO_CREDENTIALS = {"AWS_CONFIG_FILE": "/dev/null", "AWS_EC2_METADATA_DISABLED": "true", "HOME": "/nonexistent"}
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_DEFAULT_REGION": "us-east-1"}
+NO_SERVER = ("--endpoint-url", "http://127.0.0.1:9")
 
 
 def python(*arguments, **env):
@@ -34,8 +34,8 @@ def python(*arguments, **env):
 
 
 @pytest.mark.parametrize("command", NAMES)
-class TestVocalsep:
-    def test_helps_without_airflow(self, command):
+class TestCommand:
+    def test_help_imports_neither_airflow_nor_boto3(self, command):
         code = (
             "import sys; from airflow_provider_vocalsep.cli.main import main; "
             f"main([{command!r}, '--help'], standalone_mode=False); "
@@ -44,42 +44,48 @@ class TestVocalsep:
         assert python("-c", code).stdout.splitlines()[-1] == "[]"
 
     @pytest.mark.parametrize(
-        ("options", "says"),
+        ("options", "message"),
         [
-            (NOWHERE, "Check --endpoint-url."),
+            (NO_SERVER, "for a store other than AWS --endpoint-url."),
             (("--endpoint-url", "127.0.0.1"), "Check --profile and --endpoint-url."),
             (("--profile", "nobody"), "The config profile (nobody) could not be found. Check --profile"),
         ],
-        ids=["nobody there", "no address", "no profile"],
+        ids=["no server", "no address", "no profile"],
     )
-    def test_says_what_to_do_about_the_connection(self, call, command, options, says):
+    def test_wrong_connection_is_an_error_with_its_remedy(self, call, command, options, message):
         ended = python(
-            *VOCALSEP, *call(command, "s3://stems/music"), *options,
-            **SECRETS, AWS_MAX_ATTEMPTS="1", AWS_CONFIG_FILE="/dev/null",
-        )  # fmt: skip
+            *VOCALSEP,
+            *call(command, "s3://stems/music"),
+            *options,
+            **CREDENTIALS,
+            AWS_MAX_ATTEMPTS="1",
+            AWS_CONFIG_FILE="/dev/null",
+        )
+
         assert ended.returncode == 2, ended.stderr
         assert "Traceback" not in ended.stderr
-        assert says in ended.stderr
+        assert message in ended.stderr
 
-    def test_says_what_to_do_about_missing_credentials(self, call, command):
-        ended = python(*VOCALSEP, *call(command, "s3://stems/music"), **NOBODY)
+    def test_missing_credentials_are_an_error_with_its_remedy(self, call, command):
+        ended = python(*VOCALSEP, *call(command, "s3://stems/music"), **NO_CREDENTIALS)
+
         assert ended.returncode == 2, ended.stderr
-        assert "there are no AWS credentials. Check the credentials" in ended.stderr
+        assert "Unable to locate credentials. Check the credentials" in ended.stderr
 
 
-class TestAirflow:
-    def test_writes_nothing_but_the_answer_to_standard_output(self):
+class TestAirflowCommand:
+    def test_standard_output_has_only_the_command_s_output(self):
         cli_parser = pytest.importorskip("airflow.cli.cli_parser")
         if "vocalsep" not in {command.name for command in cli_parser.airflow_commands}:
             pytest.skip("providers have commands since Airflow 3.2")
         ended = python(
-            *("-m", "airflow", "vocalsep", "show", "s3://stems/music", "x", *NOWHERE),
-            **{**os.environ, **SECRETS, "AWS_MAX_ATTEMPTS": "1"},
+            *("-m", "airflow", "vocalsep", "show", "s3://stems/music", "x", *NO_SERVER),
+            **{**os.environ, **CREDENTIALS, "AWS_MAX_ATTEMPTS": "1"},
         )
         assert (ended.returncode, ended.stdout) == (2, "")
-        assert "Check --endpoint-url." in ended.stderr
+        assert "for a store other than AWS --endpoint-url." in ended.stderr
 
-    def test_pays_next_to_nothing_for_our_commands(self):
+    def test_list_of_commands_imports_neither_boto3_nor_pydantic(self):
         code = (
             "import sys; import airflow.cli.cli_config; "
             "from airflow_provider_vocalsep.cli.airflow_commands import airflow_commands; "
@@ -92,7 +98,7 @@ class TestAirflow:
         ("command", "setting", "warm"),
         [("scheduler", "True", True), ("scheduler", "False", False), ("api-server", "True", False)],
     )
-    def test_imports_what_tasks_import_where_they_are_forked(self, command, setting, warm):
+    def test_scheduler_imports_the_modules_of_tasks_before_it_forks(self, command, setting, warm):
         code = (
             f"import sys; sys.argv = ['airflow', {command!r}]\n"
             "from airflow_provider_vocalsep.plugin import VocalSepPlugin\n"
@@ -104,7 +110,7 @@ class TestAirflow:
 
 
 class TestSandbox:
-    def test_says_where_it_is_and_ends_soon_after_sigterm(self, tmp_path):
+    def test_sandbox_prints_its_address_and_ends_soon_after_sigterm(self, tmp_path):
         port_file, log = tmp_path / "port", tmp_path / "log"
         options = ["--port", "0", "--api-key", "k", "--port-file", str(port_file), "--tiny-stems"]
         with log.open("wb") as output:
@@ -123,22 +129,22 @@ class TestSandbox:
             assert f"serves the sunoapi API at http://127.0.0.1:{port}" in log.read_text()
             health = requests.get(f"http://127.0.0.1:{port}/sandbox/health", timeout=5).json()
             assert health == {"status": "ok", "dialect": "sunoapi", "engine": "tiny"}
-            begun = time.monotonic()
+            began = time.monotonic()
             process.send_signal(signal.SIGTERM)
             process.wait(10)
-            assert time.monotonic() - begun < 3
+            assert time.monotonic() - began < 3
         finally:
             process.kill()
             process.wait()
 
-    def test_runs_beside_a_test(self, tmp_path):
+    def test_running_sandbox_is_a_process_of_its_own(self, tmp_path):
         with running_sandbox(dialect="kie", tiny_stems=True, task_seconds=0, cache_dir=tmp_path) as running:
             assert running.process is not None
             assert running.process.poll() is None
             assert requests.get(f"{running.url}/sandbox/health", timeout=5).json()["dialect"] == "kie"
         assert running.process.poll() is not None
 
-    def test_that_does_not_start_says_why(self):
+    def test_sandbox_that_does_not_start_is_an_error_with_the_reason(self):
         with (
             pytest.raises(SandboxError, match="write a rate as 20/10s"),
             running_sandbox(tiny_stems=True, submit_rate="fast"),

@@ -1,4 +1,4 @@
-"""A real browser on the live Airflow, and measures of a page in it."""
+"""A real browser on the live Airflow, and measurements of a page in it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_vocalsep.demo.airflow_stack import AirflowStack
 
-#: The executable, by its names in Linux distributions.
+#: Names under which distributions install it.
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-#: Texts whose contrast with their background is below 4.5 (WCAG 2.1, 1.4.3), with the contrast.
+#: Text whose contrast with what is behind it is below 4.5 (WCAG 2.1, 1.4.3), with the contrast.
 _TOO_FAINT = """() => {
   const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
   function painted(...colors) {
@@ -42,8 +42,7 @@ _TOO_FAINT = """() => {
     const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
     if (!own || !element.checkVisibility() || element.closest(".unseen, .skip, :disabled")) continue;
     const layers = behind(element);
-    const color = getComputedStyle(element).color;
-    const [text, ground] = [painted(...layers, color), painted(...layers)].map(luminance);
+    const [text, ground] = [painted(...layers, getComputedStyle(element).color), painted(...layers)].map(luminance);
     const contrast = (Math.max(text, ground) + 0.05) / (Math.min(text, ground) + 0.05);
     if (contrast < 4.5) faint[element.textContent.trim().slice(0, 40)] = contrast;
   }
@@ -64,7 +63,7 @@ _DRAWN = """(canvas) => {
 
 @contextmanager
 def running_chromium() -> Iterator[Browser]:
-    """Run headless Chromium until the block ends."""
+    """Run it without a window until the block ends."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:
@@ -74,21 +73,26 @@ def running_chromium() -> Iterator[Browser]:
 
 
 class Visitor:
-    """A user with a browser."""
+    """
+    Somebody with a browser.
+
+    :param browser: The browser.
+    :param airflow: Where they go.
+    """
 
     def __init__(self, browser: Browser, airflow: AirflowStack) -> None:
         self.airflow = airflow
         self.page: Page = browser.new_context(
             viewport={"width": 1280, "height": 800}, color_scheme="light"
         ).new_page()
-        self.errors: list[str] = []
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.complaints: list[str] = []
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", self._listen)
 
     def _listen(self, message: Any) -> None:
-        # Airflow's own UI logs errors, too.
+        # Airflow's own UI complains about things of its own.
         if message.type == "error" and PAGE_PATH in message.location.get("url", ""):
-            self.errors.append(f"{message.text} {message.location}")
+            self.complaints.append(f"{message.text} {message.location}")
 
     def log_in(self) -> None:
         """Log in by Airflow's form."""
@@ -99,35 +103,35 @@ class Visitor:
         expect(self.page.get_by_role("button", name="Browse")).to_be_visible(timeout=30_000)
 
     def open_from_menu(self) -> Frame:
-        """Open the page from Airflow's menu and return its frame."""
+        """Open our page as people do, and return the frame in which it is."""
         self.page.get_by_role("button", name="Browse").click()
         self.page.get_by_role("menuitem", name="Vocal separation").click()
         return self.frame()
 
     def frame(self) -> Frame:
-        """Return the frame of the page when it has loaded."""
+        """Return the frame of our page, ready."""
         frame = self.page.wait_for_selector(f"iframe[src*='{PAGE_PATH.strip('/')}']").content_frame()
         assert frame is not None
         expect(frame.locator("main")).not_to_have_attribute("aria-busy", "true", timeout=15_000)
         return frame
 
     def open(self, path: str) -> Page:
-        """Open the page outside Airflow's UI."""
+        """Open our page without Airflow around it."""
         self.page.goto(f"{self.airflow.url}{PAGE_PATH}/{path}")
         expect(self.page.locator("main")).not_to_have_attribute("aria-busy", "true", timeout=15_000)
         return self.page
 
 
 def too_faint(page: Page | Frame) -> dict[str, float]:
-    """Return texts that are hard to read on their background, with their contrast."""
+    """Return texts that are hard to read on what is behind them, with their contrast."""
     return page.evaluate(_TOO_FAINT)
 
 
 def is_wider_than_its_window(page: Page | Frame) -> bool:
-    """Return whether the page scrolls horizontally."""
+    """Tell whether the page has to be moved sideways to be read."""
     return page.evaluate("document.scrollingElement.scrollWidth > document.scrollingElement.clientWidth")
 
 
 def drawn_height(page: Page | Frame, stem: str) -> float:
-    """Return the share of a waveform's height that is drawn on: almost none for a flat line."""
+    """Return the share of a waveform's height that anything is drawn on: a flat line has next to none."""
     return page.locator(f"[data-stem={stem}] canvas").evaluate(_DRAWN)

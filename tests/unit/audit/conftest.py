@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-from audit_world import BUCKET, World
 from click.testing import CliRunner
 from moto import mock_aws
 
 from airflow_provider_vocalsep.cli.main import main
+from tests.support.sample_bucket import BUCKET, SampleBucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Client of an empty bucket, with the credentials in the environment, where the commands look for them."""
+    """Client of an empty bucket; the commands read its credentials from the environment."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -31,14 +31,14 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.fixture
-def world(client: Any) -> World:
+def sample(client: Any) -> SampleBucket:
     """A destination without a history."""
-    return World(client)
+    return SampleBucket(client)
 
 
 @pytest.fixture
 def vocalsep(client: Any) -> Callable[..., Result]:
-    """The command line, against the bucket; wide enough for tables to stay whole."""
+    """The command line against the bucket, wide enough for tables without line breaks."""
 
     def invoke(*arguments: str) -> Result:
         return CliRunner(env={"COLUMNS": "250"}).invoke(main, list(arguments))

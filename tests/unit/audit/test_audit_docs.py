@@ -1,4 +1,4 @@
-"""docs/audit.md: its examples are what is written, its queries run, its tables are complete."""
+"""docs/audit.md: its examples are valid, its queries run, its tables are complete."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 import duckdb
 import jsonschema
 import pytest
-from audit_world import BUCKET, BY_HAND, NIGHTLY, manifest_key
 
 from airflow_provider_vocalsep.audit.schemas import NAMES, load_schema
-from airflow_provider_vocalsep.audit.timeline import WORDS
+from airflow_provider_vocalsep.audit.timeline import EVENT_LABELS
 from airflow_provider_vocalsep.cli.main import COMMANDS
 from airflow_provider_vocalsep.landing.manifest import Manifest
 from airflow_provider_vocalsep.ledger import LedgerEntry
 from airflow_provider_vocalsep.runs.report import BatchReport
+from tests.support.sample_bucket import BY_HAND, NIGHTLY, manifest_key
 
 PAGE = (Path(__file__).parents[3] / "docs" / "audit.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"<!-- example: (.*?) -->\n```json\n(.*?)\n```", PAGE, re.DOTALL))
@@ -30,10 +30,10 @@ def validate(value, name):
 
 
 class TestExamples:
-    def test_are_an_entry_a_manifest_and_a_report(self):
+    def test_there_is_one_of_an_entry_a_manifest_and_a_report(self):
         assert set(EXAMPLES) == {ENTRY, MANIFEST, REPORT}
 
-    def test_validate(self):
+    def test_every_example_is_valid_by_its_schema(self):
         validate(json.loads(EXAMPLES[ENTRY]), ENTRY)
         validate(json.loads(EXAMPLES[MANIFEST]), MANIFEST)
         head, *rows = map(json.loads, EXAMPLES[REPORT].splitlines())
@@ -41,15 +41,15 @@ class TestExamples:
         for row in rows:
             validate(row, "run-report-row-1")
 
-    def test_have_no_field_that_is_not_written(self):
+    def test_no_example_has_a_field_that_is_not_in_its_schema(self):
         for name in (ENTRY, MANIFEST):
             schema, value = load_schema(name), json.loads(EXAMPLES[name])
-            assert unknown(value, schema, schema) == []
+            assert find_unknown_fields(value, schema, schema) == []
         head, *rows = map(json.loads, EXAMPLES[REPORT].splitlines())
         assert set(head) <= set(load_schema("run-report-head-1")["properties"])
         assert all(set(row) <= set(load_schema("run-report-row-1")["properties"]) for row in rows)
 
-    def test_tell_one_story(self):
+    def test_entry_manifest_and_report_are_of_the_same_separation(self):
         entry = LedgerEntry.model_validate_json(EXAMPLES[ENTRY])
         manifest = Manifest.from_json(EXAMPLES[MANIFEST])
         row = BatchReport.from_jsonl(EXAMPLES[REPORT].encode()).rows["demo/daisy"]
@@ -60,55 +60,59 @@ class TestExamples:
         assert landed == [(stem.uri, stem.sha256) for stem in manifest.stems]
 
 
-def unknown(value, part, schema):
-    """Name the fields of a value that its schema does not."""
+def find_unknown_fields(value, part, schema):
+    """Return the fields of a value that its schema does not have."""
     part = schema["$defs"][part["$ref"].rsplit("/", 1)[1]] if "$ref" in part else part
     for choice in part.get("anyOf", []):
         if "$ref" in choice or choice.get("type") in ("object", "array"):
             part = schema["$defs"][choice["$ref"].rsplit("/", 1)[1]] if "$ref" in choice else choice
     if isinstance(value, list) and "items" in part:
-        return [name for item in value for name in unknown(item, part["items"], schema)]
+        return [name for item in value for name in find_unknown_fields(item, part["items"], schema)]
     if not isinstance(value, dict) or "properties" not in part:
         return []
     known = part["properties"]
-    below = [name for key in value if key in known for name in unknown(value[key], known[key], schema)]
+    below = [
+        name for key in value if key in known for name in find_unknown_fields(value[key], known[key], schema)
+    ]
     return [key for key in value if key not in known] + below
 
 
 class TestQueries:
     @pytest.fixture
-    def ask(self, world, tmp_path, monkeypatch):
+    def ask(self, sample, tmp_path, monkeypatch):
         """Run a query of the page over copies of the bucket's objects."""
-        rows = [world.land("album/1 🎵"), world.fail("album/2", title="Two"), world.doubt("album/3")]
-        world.plan([world.track(row.track) for row in rows])
-        world.report([*rows, world.left("album/4")])
-        for number in range(40):  # more files than DuckDB looks at to guess their columns
-            world.land(f"other/{number}", BY_HAND)
-        for key in world.keys():
+        rows = [sample.land("album/1 🎵"), sample.fail("album/2", title="Two"), sample.lose_answer("album/3")]
+        sample.plan([sample.track(row.track) for row in rows])
+        sample.report([*rows, sample.leave("album/4")])
+        for number in range(40):  # more files than DuckDB reads to guess their columns
+            sample.land(f"other/{number}", BY_HAND)
+        for key in sample.keys():
             path = tmp_path / key.removeprefix("music/")
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(world.client.get_object(Bucket=BUCKET, Key=key)["Body"].read())
+            path.write_bytes(sample.get(key))
         monkeypatch.chdir(tmp_path)
-        return lambda about: duckdb.sql(dict(QUERIES)[about]).fetchall()
+        return lambda title: duckdb.sql(dict(QUERIES)[title]).fetchall()
 
-    def test_are_those_that_are_tried_here(self):
+    def test_every_query_is_tested_here(self):
         assert len(QUERIES) == 4
 
-    def test_tell_what_each_run_paid(self, ask):
-        told = ask("What each run paid for")
-        assert told == [(BY_HAND.dag_id, BY_HAND.run_id, 40, 400), (NIGHTLY.dag_id, NIGHTLY.run_id, 2, 20)]
+    def test_query_of_payments_counts_by_run(self, ask):
+        rows = ask("What each run paid for")
 
-    def test_tell_what_failed(self, ask):
+        assert rows == [(BY_HAND.dag_id, BY_HAND.run_id, 40, 400), (NIGHTLY.dag_id, NIGHTLY.run_id, 2, 20)]
+
+    def test_query_of_failures_counts_by_code(self, ask):
         assert ask("What the vendor failed on, and how often") == [("451", 1, 1)]
 
-    def test_tell_the_stems(self, ask, world):
+    def test_query_of_stems_returns_their_digests(self, ask, sample):
         stems = ask("Which stems there are, and their digests")
-        assert len(stems) == 2 * 41
-        manifest = world.json(manifest_key("album/1 🎵"))
-        found = {stem[2:] for stem in stems if stem[0] == "album/1 🎵"}
-        assert found == {(stem["name"], stem["bytes"], stem["sha256"]) for stem in manifest["stems"]}
 
-    def test_tell_what_was_left(self, ask):
+        assert len(stems) == 2 * 41
+        manifest = sample.json(manifest_key("album/1 🎵"))
+        of_track = {stem[2:] for stem in stems if stem[0] == "album/1 🎵"}
+        assert of_track == {(stem["name"], stem["bytes"], stem["sha256"]) for stem in manifest["stems"]}
+
+    def test_query_of_reports_returns_what_was_left_or_failed(self, ask):
         assert [row[:2] for row in ask("What was left or failed, by the run reports")] == [
             ("album/2", "failed"),
             ("album/3", "failed"),
@@ -116,9 +120,9 @@ class TestQueries:
         ]
 
 
-def test_names_every_event_schema_and_command():
+def test_page_names_every_event_schema_and_command():
     events = set(re.findall(r"`(\w+)`", PAGE.split("Events:", 1)[1].split("### A manifest", 1)[0]))
-    assert set(WORDS) <= events
+    assert set(EVENT_LABELS) <= events
     for name in NAMES:
         assert name in PAGE
     for name in ("audit", "show", "verify", "retry-plan", "prune"):

@@ -6,7 +6,6 @@ import json
 
 import jsonschema
 import pytest
-from audit_world import BY_HAND
 
 from airflow_provider_vocalsep.api.errors import Verdict
 from airflow_provider_vocalsep.audit.schemas import NAMES, load_schema
@@ -14,50 +13,57 @@ from airflow_provider_vocalsep.audit.schemas.write import MODELS, text_of
 from airflow_provider_vocalsep.landing.manifest import Manifest
 from airflow_provider_vocalsep.ledger import entry
 from airflow_provider_vocalsep.runs import report
+from tests.support.sample_bucket import BY_HAND
 
 
 @pytest.mark.parametrize("name", NAMES)
-class TestASchema:
-    def test_says_what_its_model_says(self, name):
+class TestLoadSchema:
+    def test_schema_is_that_of_the_model(self, name):
         assert load_schema(name) == json.loads(text_of(name)), "run `make schemas`"
 
-    def test_is_one(self, name):
+    def test_schema_is_valid_and_has_its_id(self, name):
         jsonschema.Draft202012Validator.check_schema(load_schema(name))
         assert load_schema(name)["$id"] == f"urn:airflow-provider-vocalsep:{name}"
 
-    def test_explains_every_field(self, name):
+    def test_schema_describes_every_field(self, name):
         schema = load_schema(name)
         for part in [schema, *schema.get("$defs", {}).values()]:
             assert part["description"]
-            for field, said in part.get("properties", {}).items():
-                assert said.get("description"), f"{field} of {part['title']}"
-                assert "`" not in said["description"]
+            for field, described in part.get("properties", {}).items():
+                assert described.get("description"), f"{field} of {part['title']}"
+                assert "`" not in described["description"]
 
 
-def test_there_is_one_for_every_file_and_version():
+def test_every_file_and_version_has_a_schema():
     assert set(NAMES) == set(MODELS)
     versions = {"ledger-entry": entry.SCHEMA_VERSION, "run-report-head": report.SCHEMA_VERSION}
     versions["manifest"] = Manifest.model_fields["schema_version"].default
     assert all(f"{name}-{version}" in NAMES for name, version in versions.items())
 
 
-def test_what_is_written_validates(world):
+def test_written_files_are_valid(sample):
     rows = [
-        world.land("one", title="One 🎵"),
-        world.fail("two", verdict=Verdict.REFUNDED),
-        world.doubt("three"),
+        sample.land("one", title="One 🎵"),
+        sample.fail("two", verdict=Verdict.REFUNDED),
+        sample.lose_answer("three"),
     ]
-    world.call_back("two", count=3)
-    world.report([*rows, world.left("four")])
-    world.report([world.land("five", BY_HAND)], BY_HAND)
-    world.plan([world.track("one", title="One 🎵"), world.track("two", duration=1.5)])
+    sample.call_back("two", count=3)
+    sample.report([*rows, sample.leave("four")])
+    sample.report([sample.land("five", BY_HAND)], BY_HAND)
+    sample.plan([sample.track("one", title="One 🎵"), sample.track("two", duration=1.5)])
+
     checked = dict.fromkeys(NAMES, 0)
-    for name, value in files(world):
+    for name, value in read_files(sample):
         jsonschema.validate(value, load_schema(name), jsonschema.Draft202012Validator)
         checked[name] += 1
+
     assert checked == {
-        "ledger-entry-1": 4, "manifest-1": 2, "run-report-head-1": 2, "run-report-row-1": 5, "plan-track-1": 2,
-    }  # fmt: skip
+        "ledger-entry-1": 4,
+        "manifest-1": 2,
+        "run-report-head-1": 2,
+        "run-report-row-1": 5,
+        "plan-track-1": 2,
+    }
 
 
 @pytest.mark.parametrize(
@@ -70,16 +76,17 @@ def test_what_is_written_validates(world):
         ("run-report-row-1", {"track": None}),
     ],
 )
-def test_what_is_wrong_does_not(world, name, change):
-    world.report([world.land("one")])
-    value = dict(files(world))[name]
+def test_wrong_value_is_not_valid(sample, name, change):
+    sample.report([sample.land("one")])
+    value = dict(read_files(sample))[name]
+
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**value, **change}, load_schema(name))
 
 
-def files(world):
-    for key in sorted(world.keys()):
-        body = world.client.get_object(Bucket="stems", Key=key)["Body"].read().decode()
+def read_files(sample):
+    for key in sorted(sample.keys()):
+        body = sample.get(key).decode()
         if "/_vocalsep/ledger/" in key and key.endswith(".json"):
             yield "ledger-entry-1", json.loads(body)
         elif key.endswith("/manifest.json"):

@@ -5,80 +5,83 @@ from __future__ import annotations
 import json
 
 import pytest
-from audit_world import BUCKET, BY_HAND, DESTINATION, manifest_key
 
 from airflow_provider_vocalsep.audit.entries import Archive
+from tests.support.sample_bucket import BUCKET, BY_HAND, DESTINATION, manifest_key
 
 
 @pytest.fixture
-def twice(world):
-    """A track that failed in one run, was called back about, and landed in the next."""
-    world.fail("disc 1/daisy", title="Daisy Bell")
-    world.call_back("disc 1/daisy", count=2)
-    world.land("disc 1/daisy", BY_HAND, title="Daisy Bell")
-    world.land("other")
-    return world
+def twice(sample):
+    """A track that failed in one run, had its callback, and landed in the next run."""
+    sample.fail("disc 1/daisy", title="Daisy Bell")
+    sample.call_back("disc 1/daisy", count=2)
+    sample.land("disc 1/daisy", BY_HAND, title="Daisy Bell")
+    sample.land("other")
+    return sample
 
 
-def told(answer):
+def parse(answer):
     assert answer.exit_code == 0, answer.output
     return json.loads(answer.stdout)
 
 
-class TestATrack:
-    def test_is_shown_with_its_history_its_cost_and_its_stems(self, vocalsep, twice):
+class TestShow:
+    def test_table_has_history_cost_and_stems(self, vocalsep, twice):
         answer = vocalsep("show", DESTINATION, "disc 1/daisy")
+
         assert answer.exit_code == 0
-        said = answer.stdout
-        assert "disc 1/daisy (Daisy Bell): separate_vocal, landed" in said
-        assert "2 submits, 20 credits" in said
-        steps = [
-            "about to submit", "submitted", "vendor failed", "vendor called back ×2", "about to submit", "submitted",
-            "separated", "landed",
-        ]  # fmt: skip
-        lines = [line for line in said.splitlines() if "2026-11-23 12:" in line and "│" in line]
+        output = answer.stdout
+        assert "disc 1/daisy (Daisy Bell): separate_vocal, landed" in output
+        assert "2 submits, 20 credits" in output
+        first = ["about to submit", "submitted", "vendor failed", "vendor called back ×2"]
+        steps = [*first, "about to submit", "submitted", "separated", "landed"]
+        lines = [line for line in output.splitlines() if "2026-11-23 12:" in line and "│" in line]
         assert len(lines) == len(steps)
         assert all(step in line for step, line in zip(steps, lines, strict=True))
-        assert "album/manual__2/separate try 1, ann" in said
-        assert "code 451; GENERATE_AUDIO_FAILED; vendor task task-attempt-1; no audio there" in said
-        assert f"s3://{BUCKET}/{manifest_key('disc 1/daisy')}" in said
-        assert "other" not in said
+        assert "album/manual__2/separate try 1, ann" in output
+        assert "code 451; GENERATE_AUDIO_FAILED; vendor task task-attempt-1; no audio there" in output
+        assert f"s3://{BUCKET}/{manifest_key('disc 1/daisy')}" in output
+        assert "other" not in output
 
-    def test_is_found_by_the_id_of_any_of_its_vendor_tasks(self, vocalsep, twice):
+    def test_track_is_found_by_the_id_of_any_of_its_vendor_tasks(self, vocalsep, twice):
         for vendor_task_id in ("task-attempt-1", "task-attempt-2"):
-            story = told(vocalsep("show", DESTINATION, vendor_task_id, "--format", "json"))
-            assert [entry["track_key"] for entry in story["entries"]] == ["disc 1/daisy"]
-            assert [manifest["track"]["key"] for manifest in story["manifests"]] == ["disc 1/daisy"]
+            found = parse(vocalsep("show", DESTINATION, vendor_task_id, "--format", "json"))
 
-    def test_is_json_as_it_lies_in_the_bucket(self, vocalsep, twice):
-        story = told(vocalsep("show", DESTINATION, "other", "--format", "json"))
-        (entry,) = story["entries"]
+            assert [entry["track_key"] for entry in found["entries"]] == ["disc 1/daisy"]
+            assert [manifest["track"]["key"] for manifest in found["manifests"]] == ["disc 1/daisy"]
+
+    def test_json_is_that_of_the_bucket(self, vocalsep, twice):
+        found = parse(vocalsep("show", DESTINATION, "other", "--format", "json"))
+
+        (entry,) = found["entries"]
         assert entry.pop("uri") == f"s3://{BUCKET}/{twice.entry_key('other')}"
         assert entry == twice.json(twice.entry_key("other"))
-        assert story["manifests"] == [twice.json(manifest_key("other"))]
+        assert found["manifests"] == [twice.json(manifest_key("other"))]
 
-    def test_that_landed_or_is_in_a_report_is_found_without_reading_the_ledger(
+    def test_track_with_a_manifest_or_report_is_found_without_reading_the_whole_ledger(
         self, vocalsep, twice, monkeypatch
     ):
-        twice.report([twice.fail("no manifest")])
-
-        def whole_ledger(self, on_read):
+        def read_all(self, on_read):
             raise AssertionError("the whole ledger was read")
 
-        monkeypatch.setattr(Archive, "entries", whole_ledger)
-        for key in ("other", "no manifest"):
-            assert len(told(vocalsep("show", DESTINATION, key, "--format", "json"))["entries"]) == 1
+        twice.report([twice.fail("no manifest")])
+        monkeypatch.setattr(Archive, "entries", read_all)
 
-    def test_whose_stems_were_moved_away_is_still_told(self, vocalsep, twice):
-        twice.client.delete_object(Bucket=BUCKET, Key=manifest_key("other"))
+        for key in ("other", "no manifest"):
+            assert len(parse(vocalsep("show", DESTINATION, key, "--format", "json"))["entries"]) == 1
+
+    def test_track_whose_manifest_is_gone_is_still_shown(self, vocalsep, twice):
+        twice.delete(manifest_key("other"))
+
         answer = vocalsep("show", DESTINATION, "other")
+
         assert answer.exit_code == 0
         assert "other: separate_vocal, landed" in answer.stdout
-        assert f"s3://{BUCKET}/{manifest_key('other')} is not there any more" in answer.stderr
+        assert f"s3://{BUCKET}/{manifest_key('other')} no longer exists" in answer.stderr
 
+    def test_unknown_track_is_an_error_that_suggests_a_search(self, vocalsep, twice):
+        answer = vocalsep("show", DESTINATION, "daisy")
 
-def test_an_unknown_track_says_what_to_do(vocalsep, twice):
-    answer = vocalsep("show", DESTINATION, "daisy")
-    assert answer.exit_code == 2
-    assert "There is no track 'daisy'" in answer.stderr
-    assert f"`vocalsep audit {DESTINATION} --track 'daisy*'`" in answer.stderr
+        assert answer.exit_code == 2
+        assert "There is no track 'daisy'" in answer.stderr
+        assert f"`vocalsep audit {DESTINATION} --track 'daisy*'`" in answer.stderr

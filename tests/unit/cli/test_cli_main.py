@@ -21,8 +21,8 @@ def vocalsep():
     return invoke
 
 
-class TestHelp:
-    def test_lists_the_commands_with_examples(self, vocalsep):
+class TestMain:
+    def test_help_lists_the_commands_with_examples(self, vocalsep):
         answer = vocalsep("--help")
 
         assert answer.exit_code == 0
@@ -31,26 +31,26 @@ class TestHelp:
         for name in cli.COMMANDS:
             assert f"\n  {name} " in answer.output
 
-    def test_says_its_version(self, vocalsep):
+    def test_version_is_that_of_the_package(self, vocalsep):
         assert vocalsep("--version").output.strip() == f"vocalsep, version {__version__}"
 
-    def test_imports_neither_airflow_nor_a_command(self):
+    def test_help_imports_neither_airflow_nor_a_command(self):
         code = (
             "import sys; from airflow_provider_vocalsep.cli.main import main; main(['--help'], standalone_mode=False); "
             "print([m for m in sys.modules if m.split('.')[0] in ('airflow', 'numpy', 'fastapi', 'boto3')])"
         )
-        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-        assert said.splitlines()[-1] == "[]"
+        assert output.stdout.splitlines()[-1] == "[]"
 
 
-class TestCommands:
-    def test_are_imported_when_asked_for(self, vocalsep, monkeypatch):
+class TestLazyGroup:
+    def test_command_is_imported_when_it_runs(self, vocalsep, monkeypatch):
         monkeypatch.setitem(cli.COMMANDS, "echo", LazyCommand(f"{__name__}:echo", "none", "Say it."))
 
         assert vocalsep("echo", "la").output == "la\n"
 
-    def test_one_whose_extra_is_missing_says_which_to_install(self, vocalsep, monkeypatch):
+    def test_command_with_a_missing_extra_names_it(self, vocalsep, monkeypatch):
         monkeypatch.setitem(cli.COMMANDS, "sing", LazyCommand("no_such_module:sing", "voice", "Sing."))
 
         answer = vocalsep("sing", "--loud", "--port", "1")
@@ -59,7 +59,7 @@ class TestCommands:
         assert "No module named 'no_such_module'" in answer.output
         assert "pip install 'airflow-provider-vocalsep[voice]'" in answer.output
 
-    def test_one_that_lacks_a_module_only_when_it_runs_says_so_too(self, vocalsep, monkeypatch):
+    def test_module_that_is_missing_at_run_time_names_the_extra_too(self, vocalsep, monkeypatch):
         monkeypatch.setitem(cli.COMMANDS, "hum", LazyCommand(f"{__name__}:hum", "voice", "Hum."))
 
         answer = vocalsep("hum")
@@ -67,12 +67,12 @@ class TestCommands:
         assert answer.exit_code == 1
         assert "pip install 'airflow-provider-vocalsep[voice]'" in answer.output
 
-    def test_a_missing_module_of_our_own_is_not_blamed_on_an_extra(self, vocalsep, monkeypatch):
+    def test_missing_module_of_the_provider_itself_is_an_exception(self, vocalsep, monkeypatch):
         monkeypatch.setitem(cli.COMMANDS, "err", LazyCommand(f"{__name__}:err", "voice", "Err."))
 
         assert isinstance(vocalsep("err").exception, ModuleNotFoundError)
 
-    def test_an_unknown_one_is_a_usage_error(self, vocalsep):
+    def test_unknown_command_is_a_usage_error(self, vocalsep):
         answer = vocalsep("dance")
 
         assert answer.exit_code == 2

@@ -12,13 +12,14 @@ from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleA
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from moto import mock_aws
 from moto.s3.models import s3_backends
-from ui_world import BUCKET, Bucket
 
-from airflow_provider_vocalsep.runs.listing import Destination
+from airflow_provider_vocalsep.storage.store import ObjectStore
+from airflow_provider_vocalsep.storage.translation import ON_A_PAGE
 from airflow_provider_vocalsep.ui import app as page
-from airflow_provider_vocalsep.ui.destinations import Source
+from airflow_provider_vocalsep.ui.destinations import Destination
 from airflow_provider_vocalsep.ui.index import RunIndex
 from airflow_provider_vocalsep.ui.run_index import RunIndexService, run_index_service
+from tests.support.sample_bucket import BUCKET, LOCATION, SampleBucket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class PickyAuthManager(SimpleAuthManager):
-    """Airflow's simple one, except that only `insider` may read what begins with `secret`."""
+    """Airflow's simple auth manager, except that only `insider` may read DAGs that begin with `secret`."""
 
     def is_authorized_dag(
         self, *, method: Any, user: Any, access_entity: Any = None, details: Any = None
@@ -63,7 +64,7 @@ def auth(database: Any, monkeypatch: pytest.MonkeyPatch) -> PickyAuthManager:
 
 @pytest.fixture(scope="module")
 def s3_in_memory() -> Iterator[Any]:
-    """A client, which takes a while to make."""
+    """A client, whose creation takes a while."""
     with mock_aws():
         yield boto3.client(
             "s3", region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
@@ -72,15 +73,22 @@ def s3_in_memory() -> Iterator[Any]:
 
 @pytest.fixture
 def client(s3_in_memory: Any) -> Any:
-    """A bucket in memory."""
+    """A client of an empty bucket in memory."""
     s3_backends.reset()
     s3_in_memory.create_bucket(Bucket=BUCKET)
     return s3_in_memory
 
 
 @pytest.fixture
-def bucket(client: Any) -> Bucket:
-    return Bucket(client)
+def sample(client: Any) -> SampleBucket:
+    """A destination without a history."""
+    return SampleBucket(client)
+
+
+@pytest.fixture
+def store(client: Any) -> ObjectStore:
+    """The object store, with the messages of the page."""
+    return ObjectStore(client, advice=ON_A_PAGE)
 
 
 @pytest.fixture
@@ -88,25 +96,39 @@ def index(tmp_path: Path) -> RunIndex:
     return RunIndex(tmp_path / "runs.sqlite")
 
 
+class OneDestinationService(RunIndexService):
+    """
+    A service whose destinations the test sets.
+
+    :param store: Their object store.
+    """
+
+    def __init__(self, index: RunIndex, store: ObjectStore) -> None:
+        super().__init__(index)
+        self.found = [Destination(LOCATION, "aws_default", {LOCATION.ledger})]
+        self.object_store = store
+
+    def _find_destinations(self) -> list[Destination]:
+        return self.found
+
+    def store(self, destination: Destination) -> ObjectStore:
+        return self.object_store
+
+
 @pytest.fixture
-def desk(index: RunIndex, bucket: Bucket, client: Any, monkeypatch: pytest.MonkeyPatch) -> RunIndexService:
-    """A desk with one destination, whose looks are over before it goes on."""
-    desk = RunIndexService(index)
-    ledgers = frozenset({Destination(BUCKET, "music/_vocalsep/ledger")})
-    desk.found = [Source(bucket.destination, "aws_default", ledgers)]  # type: ignore[attr-defined]
-    monkeypatch.setattr(desk, "_find", lambda: desk.found)  # type: ignore[attr-defined]
-    monkeypatch.setattr(desk, "client", lambda source: client)
+def service(index: RunIndex, store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> OneDestinationService:
+    """A service with one destination, whose routes wait until a refresh has ended."""
     monkeypatch.setattr("airflow_provider_vocalsep.ui.run_index._FIRST_WAIT", 10)
     monkeypatch.setattr("airflow_provider_vocalsep.ui.run_index._WAIT", 10)
-    monkeypatch.setattr("airflow_provider_vocalsep.ui.run_index.EVERY", 0)
-    monkeypatch.setattr("airflow_provider_vocalsep.ui.run_index._REST", 0)
-    return desk
+    monkeypatch.setattr("airflow_provider_vocalsep.ui.run_index.REFRESH_INTERVAL", 0)
+    monkeypatch.setattr("airflow_provider_vocalsep.ui.run_index._PAUSE_FACTOR", 0)
+    return OneDestinationService(index, store)
 
 
 @pytest.fixture
-def ask(auth: PickyAuthManager, desk: RunIndexService) -> Iterator[Any]:
-    """Ask a route as a user; `None` is nobody."""
-    page.app.dependency_overrides[run_index_service] = lambda: desk
+def ask(auth: PickyAuthManager, service: RunIndexService) -> Iterator[Any]:
+    """Request a route as a user, or without one."""
+    page.app.dependency_overrides[run_index_service] = lambda: service
 
     def ask(
         path: str, user: str | None = "viewer", *, headers: Any = None, method: str = "GET", **query: Any

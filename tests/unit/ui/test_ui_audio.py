@@ -3,32 +3,31 @@ from __future__ import annotations
 import json
 
 import pytest
-from ui_world import AUDIO, BUCKET, asker
 
-from airflow_provider_vocalsep.api.vocabulary import SeparationType
-from airflow_provider_vocalsep.runs.listing import Destination
 from airflow_provider_vocalsep.storage.location import Location
+from tests.support.sample_bucket import BUCKET, OPEN, manifest_key, stem_bytes, stem_key
 
+AUDIO = stem_bytes("song")
 NAMES = {"dag_id": "open", "run_id": "manual__1", "task_id": "separate", "map_index": -1, "track": "song"}
 
 
 @pytest.fixture
-def hear(ask, bucket):
-    who = asker()
-    bucket.report(who, [bucket.land(who, "song", "A song")])
+def play(ask, sample):
+    sample.report([sample.land("song", OPEN, title="A song")], OPEN)
 
-    def hear(wanted=None, *, method="GET", stem="vocals", **headers):
+    def play(wanted=None, *, method="GET", stem="vocals", **headers):
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         if wanted:
             headers["range"] = wanted
         return ask("/api/audio", method=method, headers=headers, **NAMES, stem=stem)
 
-    return hear
+    return play
 
 
-class TestRanges:
-    def test_without_one_all_is_sent(self, hear):
-        answer = hear()
+class TestStreamStem:
+    def test_whole_stem_is_sent_without_a_range(self, play):
+        answer = play()
+
         assert answer.status_code == 200
         assert answer.content == AUDIO
         assert answer.headers["accept-ranges"] == "bytes"
@@ -44,46 +43,59 @@ class TestRanges:
             ("bytes=9-99999", 9, 10239),
         ],
     )
-    def test_a_part_is_sent_as_such(self, hear, wanted, first, last):
-        answer = hear(wanted)
+    def test_part_is_sent_for_a_range(self, play, wanted, first, last):
+        answer = play(wanted)
+
         assert answer.status_code == 206
         assert answer.content == AUDIO[first : last + 1]
         assert answer.headers["content-range"] == f"bytes {first}-{last}/{len(AUDIO)}"
 
-    def test_one_behind_the_end_is_refused(self, hear):
-        assert hear("bytes=20000-").status_code == 416
+    def test_range_behind_the_end_is_refused(self, play):
+        assert play("bytes=20000-").status_code == 416
 
     @pytest.mark.parametrize("wanted", ["bytes=0-1,5-6", "lines=1-2", "bytes=", "bytes=a-b", "bytes=1 - 2"])
-    def test_what_is_not_understood_is_ignored(self, hear, wanted):
-        answer = hear(wanted)
+    def test_other_ranges_are_ignored(self, play, wanted):
+        answer = play(wanted)
+
         assert (answer.status_code, answer.content) == (200, AUDIO)
 
-    def test_one_of_another_version_is_ignored(self, hear):
-        etag = hear().headers["etag"]
-        assert hear("bytes=0-9", if_range=etag).status_code == 206
-        assert hear("bytes=0-9", if_range='"another"').status_code == 200
+    def test_range_of_another_version_is_ignored(self, play):
+        etag = play().headers["etag"]
 
-    def test_the_head_says_the_same_without_the_bytes(self, hear):
-        answer = hear(method="HEAD")
+        assert play("bytes=0-9", if_range=etag).status_code == 206
+        assert play("bytes=0-9", if_range='"another"').status_code == 200
+
+    def test_head_request_has_the_headers_without_the_bytes(self, play):
+        answer = play(method="HEAD")
+
         assert (answer.status_code, answer.content) == (200, b"")
         assert answer.headers["content-length"] == str(len(AUDIO))
 
-    def test_airflow_is_kept_from_compressing(self, hear):
-        assert hear("bytes=0-5000", accept_encoding="gzip").headers["content-encoding"] == "identity"
+    def test_airflow_does_not_compress_a_stem(self, play):
+        assert play("bytes=0-5000", accept_encoding="gzip").headers["content-encoding"] == "identity"
+
+    def test_media_type_that_is_not_audio_is_not_passed_on(self, play, sample):
+        manifest = sample.json(manifest_key("song"))
+        manifest["stems"][0]["content_type"] = "text/html"
+        sample.put(manifest_key("song"), json.dumps(manifest).encode())
+
+        assert play().headers["content-type"] == "application/octet-stream"
 
 
-class TestWhatIsNotServed:
-    def test_a_stem_that_the_track_does_not_have(self, hear):
-        assert hear(stem="drums").status_code == 404
+class TestRefusals:
+    def test_stem_that_the_track_does_not_have_is_not_found(self, play):
+        assert play(stem="drums").status_code == 404
 
-    def test_a_track_that_the_run_does_not_have(self, ask, hear):
+    def test_track_that_the_run_does_not_have_is_not_found(self, ask, play):
         assert ask("/api/audio", **{**NAMES, "track": "other"}, stem="vocals").status_code == 404
 
-    def test_a_stem_that_is_gone(self, hear, client):
-        client.delete_object(Bucket=BUCKET, Key="music/song/separate_vocal/vocals.mp3")
-        answer = hear()
+    def test_stem_that_no_longer_exists_is_an_error(self, play, sample):
+        sample.delete(stem_key("song"))
+
+        answer = play()
+
         assert answer.status_code == 502
-        assert "is not there any more" in answer.json()["detail"]
+        assert "no longer exists" in answer.json()["detail"]
 
     @pytest.mark.parametrize(
         "uri",
@@ -97,36 +109,28 @@ class TestWhatIsNotServed:
             "",
         ],
     )
-    def test_an_object_outside_of_the_destination_whatever_the_manifest_says(self, hear, bucket, client, uri):
-        client.put_object(Bucket=BUCKET, Key="other/secret.mp3", Body=b"secret")
-        place = Location.parse(bucket.uri).stems("song", SeparationType.SEPARATE_VOCAL)
-        manifest = json.loads(client.get_object(Bucket=BUCKET, Key=place.manifest_key)["Body"].read())
+    def test_object_outside_of_the_destination_is_not_opened(self, play, sample, uri):
+        sample.put("other/secret.mp3", b"secret")
+        manifest = sample.json(manifest_key("song"))
         manifest["stems"][0]["uri"] = uri
-        bucket.put(place.manifest_key, json.dumps(manifest).encode())
+        sample.put(manifest_key("song"), json.dumps(manifest).encode())
 
-        answer = hear()
+        answer = play()
+
         assert answer.status_code == 502
         assert "outside" in answer.json()["detail"]
 
     @pytest.mark.parametrize("field", ["manifest", "entry"])
-    def test_a_manifest_or_entry_elsewhere_whatever_the_report_says(self, ask, bucket, client, field):
-        who = asker()
-        row = bucket.land(who, "song")
+    def test_manifest_or_entry_outside_of_the_destination_is_not_opened(self, ask, sample, field):
+        row = sample.land("song", OPEN)
         key = getattr(row, field).removeprefix(f"s3://{BUCKET}/")
-        client.copy_object(Bucket=BUCKET, Key="other/x.json", CopySource={"Bucket": BUCKET, "Key": key})
-        bucket.report(who, [row.model_copy(update={field: "s3://stems/other/x.json"})])
+        sample.put("other/x.json", sample.get(key))
+        sample.report([row.model_copy(update={field: "s3://stems/other/x.json"})], OPEN)
 
-        told = ask("/api/track", **NAMES).json()
-        assert told[field] is None
-        assert any("outside" in problem for problem in told["problems"])
+        details = ask("/api/track", **NAMES).json()
 
-    def test_a_page_that_pretends_to_be_a_stem(self, hear, bucket, client):
-        place = Location.parse(bucket.uri).stems("song", SeparationType.SEPARATE_VOCAL)
-        manifest = json.loads(client.get_object(Bucket=BUCKET, Key=place.manifest_key)["Body"].read())
-        manifest["stems"][0]["content_type"] = "text/html"
-        bucket.put(place.manifest_key, json.dumps(manifest).encode())
-
-        assert hear().headers["content-type"] == "application/octet-stream"
+        assert details[field] is None
+        assert any("outside" in problem for problem in details["problems"])
 
 
 @pytest.mark.parametrize(
@@ -141,5 +145,5 @@ class TestWhatIsNotServed:
         ("music", None, None),
     ],
 )
-def test_only_what_lies_there_has_a_key(prefix, uri, key):
-    assert Destination("stems", prefix).key_of(uri) == key
+def test_only_an_object_in_the_location_has_a_key(prefix, uri, key):
+    assert Location("stems", prefix).key_of(uri) == key

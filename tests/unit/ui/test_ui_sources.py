@@ -8,13 +8,13 @@ import pytest
 from sqlalchemy.orm import Session
 
 from airflow_provider_vocalsep.get_provider_info import get_provider_info
-from airflow_provider_vocalsep.runs.listing import Destination
-from airflow_provider_vocalsep.ui.destinations import find_sources
+from airflow_provider_vocalsep.storage.location import Location
+from airflow_provider_vocalsep.ui.destinations import find_destinations
 
 
 @pytest.fixture
 def remember(database):
-    """Write what Airflow keeps of a task instance's arguments."""
+    """Write the arguments of a task instance as Airflow stores them."""
     path = database.url.database
 
     def remember(dag_id, run_id="r1", **fields):
@@ -34,7 +34,7 @@ def remember(database):
 def found(database):
     def found():
         with Session(database) as session:
-            return {source.destination.uri: source for source in find_sources(session)}
+            return {destination.uri: destination for destination in find_destinations(session)}
 
     return found
 
@@ -42,8 +42,8 @@ def found(database):
 OURS = {"vocalsep_conn_id": "vocalsep_default", "aws_conn_id": "aws_default"}
 
 
-class TestDestinations:
-    def test_are_those_that_our_operators_were_given(self, remember, found):
+class TestFindDestinations:
+    def test_destinations_of_our_operators_are_found(self, remember, found):
         remember("a", "manual__2026-11-23T12:00:00+00:00", destination="s3://stems/a/", ledger=None, **OURS)
         remember("a", "r2", destination="s3://stems/a", ledger="s3://books/ledger", **OURS)
         remember("b", destination="s3://other", only_new="False", aws_conn_id=None)
@@ -52,26 +52,28 @@ class TestDestinations:
         remember("e", destination="https://x", **OURS)
         remember("f", destination="s3://", **OURS)
 
-        sources = found()
-        assert set(sources) == {"s3://stems/a", "s3://other"}
-        of_a = sources["s3://stems/a"]
-        assert of_a.aws_conn_id == "aws_default"
-        assert of_a.ledgers == {Destination("stems", "a/_vocalsep/ledger"), Destination("books", "ledger")}
-        assert sorted(of_a.names.values()) == [("a", "manual__2026-11-23T12:00:00+00:00"), ("a", "r2")]
-        assert sources["s3://other"].aws_conn_id is None
+        destinations = found()
 
-    def test_are_those_of_the_configuration_too(self, found, monkeypatch):
+        assert set(destinations) == {"s3://stems/a", "s3://other"}
+        first = destinations["s3://stems/a"]
+        assert first.aws_conn_id == "aws_default"
+        assert first.ledgers == {Location("stems", "a/_vocalsep/ledger"), Location("books", "ledger")}
+        assert sorted(first.names.values()) == [("a", "manual__2026-11-23T12:00:00+00:00"), ("a", "r2")]
+        assert destinations["s3://other"].aws_conn_id is None
+
+    def test_configured_destinations_are_found(self, found, monkeypatch):
         monkeypatch.setenv(
             "AIRFLOW__VOCALSEP__DESTINATIONS", " s3://archive/old , nonsense,\ns3://archive/new,"
         )
         monkeypatch.setenv("AIRFLOW__VOCALSEP__AWS_CONN_ID", "archive")
 
-        sources = found()
-        assert set(sources) == {"s3://archive/old", "s3://archive/new"}
-        assert {source.aws_conn_id for source in sources.values()} == {"archive"}
+        destinations = found()
 
-    def test_are_none_without_either(self, found):
+        assert set(destinations) == {"s3://archive/old", "s3://archive/new"}
+        assert {destination.aws_conn_id for destination in destinations.values()} == {"archive"}
+
+    def test_there_are_none_by_default(self, found):
         assert found() == {}
 
-    def test_the_options_are_declared(self):
+    def test_options_are_declared_in_the_provider_info(self):
         assert get_provider_info()["config"]["vocalsep"]["options"].keys() >= {"destinations", "aws_conn_id"}
