@@ -19,7 +19,7 @@ from airflow_provider_vocalsep.api.errors import VocalSepError
 from airflow_provider_vocalsep.api.requests import parse_separation_type
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.catalogue.errors import CatalogueError, NoRoomError
-from airflow_provider_vocalsep.catalogue.plan import Plan, SeenKeys, chunks
+from airflow_provider_vocalsep.catalogue.plan import Plan, SeenKeys, split_into_chunks
 from airflow_provider_vocalsep.catalogue.sources import read_rows
 from airflow_provider_vocalsep.links.page import PageLink, run_page
 from airflow_provider_vocalsep.observability.lineage import LISTED, Data, tell_hook_lineage
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from airflow_provider_vocalsep.api.track import Track
-    from airflow_provider_vocalsep.catalogue.sources import Numbered
+    from airflow_provider_vocalsep.catalogue.sources import NumberedRow
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def load_tracks(
             on_duplicate=lambda line, reason: log.warning("%s line %d: %s", catalogue, line, reason),
         )
         with opened(catalogue, aws_conn_id) as file:
-            tracks = list(plan.tracks(read_rows(file, catalogue)))
+            tracks = list(plan.read_tracks(read_rows(file, catalogue)))
         _after(plan, catalogue, _checked(bad_rows))
     except VocalSepError as e:
         raise_for_airflow(e)
@@ -171,7 +171,7 @@ class PlanCatalogueOperator(BaseOperator):
                 on_reject=lambda line, reason, row: _write_reject(rejects, line, reason, row),
             )
             found = []
-            for first, last, body in chunks(plan.tracks(self._rows()), size):
+            for first, last, body in split_into_chunks(plan.read_tracks(self._rows()), size):
                 key = f"{folder}/tracks-{first:06}-{last:06}.jsonl"
                 _put(client, bucket, key, body)
                 found.append(f"s3://{bucket}/{key}")
@@ -197,7 +197,7 @@ class PlanCatalogueOperator(BaseOperator):
             return f"the query to {self.sql_conn_id}"
         return self.catalogue if isinstance(self.catalogue, str) else "the list of tracks"
 
-    def _rows(self) -> Iterator[Numbered]:
+    def _rows(self) -> Iterator[NumberedRow]:
         if (self.catalogue is None) is (self.sql is None):
             raise CatalogueError("Give either a catalogue or a sql query.")
         if self.sql is not None:
@@ -266,7 +266,7 @@ def _uri_of(catalogue: str) -> str:
     return catalogue if "://" in catalogue else Path(catalogue).absolute().as_uri()
 
 
-def _query(sql: str, conn_id: str | None) -> Iterator[Numbered]:
+def _query(sql: str, conn_id: str | None) -> Iterator[NumberedRow]:
     if not conn_id:
         raise CatalogueError("A sql query needs sql_conn_id, the connection of its database.")
     hook: Any = BaseHook.get_hook(conn_id)
