@@ -1,7 +1,7 @@
 """
-The vendor's HTTP contract: typed models, dialects, parsing, classification of codes, signature.
+The vendor's HTTP contract: typed models, dialects, parsers, classification of codes, signature.
 
-Nothing here does I/O and nothing here knows Airflow. "Task" means the vendor's task throughout.
+This package does no I/O and does not import Airflow. "Task" means the vendor's task throughout.
 """
 
 from __future__ import annotations

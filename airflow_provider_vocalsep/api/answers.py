@@ -1,8 +1,8 @@
 """
-Reading the vendor's answers.
+Parse the vendor's answers.
 
-The result is in the body's ``code``; the HTTP status is 200 for nearly everything and counts only when there is no
-code. Nothing is ever decided by ``msg``: it comes in several languages.
+The result is in the body's ``code``. The HTTP status is 200 for nearly everything and counts only when the
+body has no code. ``msg`` never decides anything: it comes in several languages.
 """
 
 from __future__ import annotations
@@ -26,82 +26,81 @@ from airflow_provider_vocalsep.api.vocabulary import TaskStatus
 if TYPE_CHECKING:
     from airflow_provider_vocalsep.api.dialects import Dialect
 
-#: What to do about a refusal, by its code.
+#: What the user can do about a refusal, by the vendor's code.
 _REMEDIES = {
     400: "Check the track's ids and the separation type.",
     401: "Check the API key in the connection's password field.",
     403: "Check the key's list of allowed addresses in the vendor's dashboard.",
     404: "Check the connection's host and dialect.",
-    409: "The vendor has this one already: look the task up there instead of submitting it again.",
+    409: "The vendor already has this task: look it up there instead of submitting it again.",
     422: "Check the track's ids: the vendor has no such record, or a field is missing.",
-    433: "The key's own spending cap is reached: raise it in the vendor's dashboard.",
+    433: "The spending cap of this API key is reached: raise it in the vendor's dashboard.",
     451: "Check that the vendor can download the track's audio_url.",
-    455: "The vendor is under maintenance: try again in some minutes.",
+    455: "The vendor is under maintenance: try again in a few minutes.",
 }
 
-#: The same for codes that have no remedy of their own.
+#: What the user can do about a refusal whose code is not in ``_REMEDIES``.
 _REMEDIES_BY_VERDICT = {
-    Verdict.WAIT: "Too many calls at once: try again a little later.",
-    Verdict.RETRY: "This may pass: the same read may work a little later.",
-    Verdict.FATAL: "The same call will be refused again: check the connection's host and dialect.",
+    Verdict.WAIT: "Too many calls at once: try again later.",
+    Verdict.RETRY: "This may be temporary: try the same read again later.",
+    Verdict.FATAL: "The vendor will refuse the same call again: check the connection's host and dialect.",
+    Verdict.OUT_OF_CREDITS: (
+        "The account is out of credits. Nothing was charged: top it up, then clear this Airflow task."
+    ),
 }
 
 
 def parse_submit(status: int, body: bytes, dialect: Dialect, *, retry_after: float | None = None) -> str:
     """
-    Read the answer to a submit.
+    Parse the answer to a submit.
 
-    :param status: HTTP status.
-    :param body: HTTP body.
-    :param dialect: Whose answer it is.
-    :param retry_after: Seconds of the ``Retry-After`` header, if it was sent.
+    :param retry_after: Seconds from the ``Retry-After`` header.
     :return: The vendor's task id.
-    :raises OutOfCreditsError: refused for want of credits.
-    :raises VendorError: refused; nothing was created or charged.
-    :raises SubmitOutcomeUnknownError: it cannot be told from this answer whether the task was created and charged.
+    :raises OutOfCreditsError: the vendor refused because the balance does not cover the submit.
+    :raises VendorError: the vendor refused; no task was created or charged.
+    :raises SubmitOutcomeUnknownError: the answer does not show whether a task was created and charged.
     """
     answer = read_object(body) or {}
     code = read_integer(answer.get("code"))
     if code in SUCCESS:
         data = answer.get("data")
-        task_id = _task_id(data) if isinstance(data, dict) else None
+        task_id = _read_task_id(data) if isinstance(data, dict) else None
         if task_id is None:
-            raise _doubt(f"says success and names no task: {_excerpt(body)}")
+            raise _outcome_unknown(f"says success but names no task: {_excerpt(body)}")
         return task_id
     if code is None:
         verdict = classify_status(status)
         if 300 <= status < 500 and verdict is not Verdict.RETRY:
-            # Turned away by a proxy or a router: the vendor's application never saw it.
+            # A proxy or a router refused: the request never reached the vendor's application.
             raise _refusal(status, f"HTTP {status}", "", verdict, dialect, retry_after)
-        raise _doubt(f"cannot be read (HTTP {status}): {_excerpt(body)}")
-    verdict, said = classify(code, dialect, Occasion.SUBMIT), _words(answer)
+        raise _outcome_unknown(f"cannot be read (HTTP {status}): {_excerpt(body)}")
+    verdict, vendor_message = classify(code, dialect, Occasion.SUBMIT), _vendor_message(answer)
     if verdict is Verdict.RETRY or not 400 <= code < 600:
-        # A server error after the task was made looks just like one before it.
-        raise _doubt(f"is code {code} ({said!r}), which does not say whether a task was made")
-    raise _refusal(code, f"code {code}", said, verdict, dialect, retry_after)
+        # The vendor may send the same server error before and after it creates the task.
+        raise _outcome_unknown(
+            f"is code {code} ({vendor_message!r}), which does not say whether a task was created"
+        )
+    raise _refusal(code, f"code {code}", vendor_message, verdict, dialect, retry_after)
 
 
 def parse_record(
     status: int, body: bytes, dialect: Dialect, *, retry_after: float | None = None
 ) -> SeparationTask | None:
     """
-    Read a task's record.
+    Parse a task's record.
 
-    :param status: HTTP status.
-    :param body: HTTP body.
-    :param dialect: Whose answer it is.
-    :param retry_after: Seconds of the ``Retry-After`` header, if it was sent.
-    :return: The record, ``None`` when the vendor does not know the task, or not yet (``data: null``).
-    :raises OutOfCreditsError: refused for want of credits.
+    :param retry_after: Seconds from the ``Retry-After`` header.
+    :return: The record; ``None`` when the vendor does not know the task, or not yet (``data: null``).
+    :raises OutOfCreditsError: the vendor refused because the balance does not cover the call.
     :raises VendorError: the vendor refused.
     :raises UnreadableAnswerError: the answer is not a record.
     """
-    data = _data(status, body, dialect, retry_after)
+    data = _parse_data(status, body, dialect, retry_after)
     if data is None:
         return None
     if not isinstance(data, dict):
         raise UnreadableAnswerError(f"The record is not an object: {_excerpt(body)}")
-    task_id = _task_id(data)
+    task_id = _read_task_id(data)
     if task_id is None:
         raise UnreadableAnswerError(f"The record has no task id: {_excerpt(body)}")
     try:
@@ -126,17 +125,14 @@ def parse_record(
 
 def parse_credits(status: int, body: bytes, dialect: Dialect, *, retry_after: float | None = None) -> float:
     """
-    Read the balance.
+    Parse the account's balance.
 
-    :param status: HTTP status.
-    :param body: HTTP body.
-    :param dialect: Whose answer it is.
-    :param retry_after: Seconds of the ``Retry-After`` header, if it was sent.
+    :param retry_after: Seconds from the ``Retry-After`` header.
     :return: Credits left; kie counts in fractions.
     :raises VendorError: the vendor refused.
     :raises UnreadableAnswerError: the answer is not a number.
     """
-    data = _data(status, body, dialect, retry_after)
+    data = _parse_data(status, body, dialect, retry_after)
     if isinstance(data, dict):
         data = data.get("credits")
     try:
@@ -148,50 +144,51 @@ def parse_credits(status: int, body: bytes, dialect: Dialect, *, retry_after: fl
     return balance
 
 
-def _data(status: int, body: bytes, dialect: Dialect, retry_after: float | None) -> Any:
+def _parse_data(status: int, body: bytes, dialect: Dialect, retry_after: float | None) -> Any:
+    """Return ``data`` of the answer to a read."""
     answer = read_object(body) or {}
     code = read_integer(answer.get("code"))
     if code in SUCCESS:
         return answer.get("data")
     if code is not None:
         verdict = classify(code, dialect, Occasion.READ)
-        raise _refusal(code, f"code {code}", _words(answer), verdict, dialect, retry_after)
+        raise _refusal(code, f"code {code}", _vendor_message(answer), verdict, dialect, retry_after)
     if 400 <= status < 600:
         raise _refusal(status, f"HTTP {status}", "", classify_status(status), dialect, retry_after)
     raise UnreadableAnswerError(f"The vendor's answer cannot be read (HTTP {status}): {_excerpt(body)}")
 
 
 def _refusal(
-    code: int, shown: str, said: str, verdict: Verdict, dialect: Dialect, retry_after: float | None
+    code: int,
+    quoted_code: str,
+    vendor_message: str,
+    verdict: Verdict,
+    dialect: Dialect,
+    retry_after: float | None,
 ) -> VendorError:
-    words = f": {said!r}." if said else "."
-    refused = f"The vendor ({dialect.name}) refused with {shown}{words}"
-    if verdict is Verdict.OUT_OF_CREDITS:
-        return OutOfCreditsError(
-            f"{refused} The account is out of credits. Nothing was charged: top it up, then clear this Airflow task.",
-            verdict=verdict, code=code, vendor_message=said, retry_after=retry_after,
-        )  # fmt: skip
+    quoted_message = f": {vendor_message!r}." if vendor_message else "."
     remedy = _REMEDIES.get(code) or _REMEDIES_BY_VERDICT.get(verdict, "")
-    return VendorError(
-        f"{refused} {remedy}".strip(),
+    error = OutOfCreditsError if verdict is Verdict.OUT_OF_CREDITS else VendorError
+    return error(
+        f"The vendor ({dialect.name}) refused with {quoted_code}{quoted_message} {remedy}".strip(),
         verdict=verdict,
         code=code,
-        vendor_message=said,
+        vendor_message=vendor_message,
         retry_after=retry_after,
     )
 
 
-def _doubt(what: str) -> SubmitOutcomeUnknownError:
+def _outcome_unknown(problem: str) -> SubmitOutcomeUnknownError:
     return SubmitOutcomeUnknownError(
-        f"The vendor's answer to the submit {what}. It may have accepted and charged it."
+        f"The vendor's answer to the submit {problem}. It may have accepted and charged it."
     )
 
 
-def _task_id(data: dict[str, Any]) -> str | None:
+def _read_task_id(data: dict[str, Any]) -> str | None:
     return read_id(data.get("taskId")) or read_id(data.get("task_id"))
 
 
-def _words(answer: dict[str, Any]) -> str:
+def _vendor_message(answer: dict[str, Any]) -> str:
     return read_text(answer.get("msg")) or ""
 
 

@@ -1,4 +1,4 @@
-"""Reading callback deliveries."""
+"""Parse callback deliveries."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from airflow_provider_vocalsep.api.fields import read_id, read_integer, read_obj
 from airflow_provider_vocalsep.api.links import stems_of
 from airflow_provider_vocalsep.api.models import Callback
 
-#: Where the stems are: sunoapi, kie's Chinese page and advanced stems; kie's English page.
+#: Keys of the stems: the first at sunoapi, on kie's Chinese page and for advanced stems, the second on kie's
+#: English page.
 _CONTAINERS = ("vocal_removal_info", "vocal_separation_info")
 
 
 def parse_callback(body: bytes | dict[str, Any]) -> Callback:
     """
-    Read the body of a delivery.
+    Parse the body of a callback delivery.
 
-    :param body: The HTTP body, or the object in it.
-    :return: What it says. A hint only: it is not covered by any vendor's signature.
-    :raises UnreadableAnswerError: it is not a delivery.
+    :return: The callback. Treat it as a hint: no vendor's signature covers the body.
+    :raises UnreadableAnswerError: the body is not a callback.
     """
     delivery = read_object(body) if isinstance(body, bytes) else body
     if not isinstance(delivery, dict):

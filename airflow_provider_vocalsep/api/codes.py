@@ -1,4 +1,4 @@
-"""What a vendor's code means, which depends on the vendor and on the occasion."""
+"""Classify the vendor's codes. What a code means depends on the vendor and on the call that it answers."""
 
 from __future__ import annotations
 
@@ -13,31 +13,28 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.api.models import SeparationTask
 
 
-#: Success in an answer's ``code``. 0 is not documented; clients in the field accept it beside 200.
+#: Codes of success. 0 is not documented; clients in the field accept it beside 200.
 SUCCESS = (0, 200)
 
-#: What the HTTP status of an answer without a code means: it comes from a proxy or a router and has its meaning
-#: from HTTP (RFC 9110, RFC 6585), not from the vendor. 429 is "too fast" even where the vendor's own 429 is not.
+#: HTTP statuses of answers without a code. A proxy or a router sends them, so HTTP defines what they mean
+#: (RFC 9110, RFC 6585), not the vendor: 429 is "too fast" even where the vendor's own code 429 is not.
 _STATUSES = {402: Verdict.OUT_OF_CREDITS, 408: Verdict.RETRY, 425: Verdict.RETRY, 429: Verdict.WAIT}
 
 
 class Occasion(str, Enum):
-    """What a code is the answer to."""
+    """What a code answers."""
 
     SUBMIT = "submit"
     READ = "read"
-    #: The code of a failed task: in its callback, or ``errorCode`` in its record.
+    #: The end of a failed task: ``code`` in its callback, ``errorCode`` in its record.
     TASK = "task"
 
 
 def classify(code: int, dialect: Dialect, occasion: Occasion) -> Verdict:
     """
-    Say what a code means.
+    Return the verdict of a code.
 
-    :param code: From the body.
-    :param dialect: Whose code it is.
-    :param occasion: What it answers.
-    :return: The verdict. Codes that are not documented: 5xx may pass, anything else will not.
+    An undocumented 5xx counts as temporary (``RETRY``), any other undocumented code as ``FATAL``.
     """
     if code in SUCCESS:
         return Verdict.OK
@@ -45,28 +42,25 @@ def classify(code: int, dialect: Dialect, occasion: Occasion) -> Verdict:
     if verdict is Verdict.REFUNDED and occasion is not Occasion.TASK:
         return Verdict.RETRY
     if verdict is Verdict.WAIT and occasion is Occasion.TASK:
-        return Verdict.RETRY  # the task is over; nothing to wait for
+        return Verdict.RETRY  # the task has ended; there is nothing to wait for
     return verdict
 
 
 def classify_status(status: int) -> Verdict:
     """
-    Say what the HTTP status of an answer without a code means.
+    Return the verdict of the HTTP status (other than 2xx) of an answer without a code.
 
-    :param status: HTTP status other than 2xx.
-    :return: The verdict: 5xx may pass, 429 is "too fast", nearly everything else stays as it is.
+    5xx is ``RETRY``, 429 is ``WAIT``, nearly everything else is ``FATAL``.
     """
     return _STATUSES.get(status, Verdict.RETRY if 500 <= status < 600 else Verdict.FATAL)
 
 
 def classify_task(task: SeparationTask, dialect: Dialect) -> Verdict:
     """
-    Say what the failure of a task means.
+    Return the verdict of a failed task.
 
-    :param task: A failed task.
-    :param dialect: Whose task it is.
-    :return: The verdict of its code. Without one, a task that was never created had a fault in its source, and
-        one that failed in the middle may work another time.
+    Its error code decides. Without one, a task that the vendor never created is ``FATAL`` (the source is at
+    fault), and one that failed later is ``RETRY``.
     """
     if task.error_code is not None and task.error_code not in SUCCESS:
         return classify(task.error_code, dialect, Occasion.TASK)

@@ -1,8 +1,8 @@
 """
-How vendors of the same contract differ.
+Where the vendors' APIs differ.
 
-Sources: docs.sunoapi.org and docs.kie.ai, the pages "separate vocals from music", "get vocal separation details",
-their callback pages, "get remaining credits", and kie's "webhook verification".
+Sources: docs.sunoapi.org and docs.kie.ai, the pages "separate vocals from music", "get vocal separation
+details", their callback pages, "get remaining credits", and kie's "webhook verification".
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from airflow_provider_vocalsep.api.errors import Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Codes that mean the same everywhere, from every edition of both vendors' pages: each of them leaves some out.
+#: Codes that mean the same at both vendors, from every edition of their pages: each page omits some.
 _COMMON: dict[int, Verdict] = {
     200: Verdict.OK,
-    201: Verdict.WAIT,  # still running; documented for the sibling "recovery" only
+    201: Verdict.WAIT,  # still running; documented for the "recovery" call only
     400: Verdict.FATAL,
     401: Verdict.FATAL,
     402: Verdict.OUT_OF_CREDITS,  # sunoapi: only on the cover pages
@@ -34,21 +34,20 @@ _COMMON: dict[int, Verdict] = {
     500: Verdict.RETRY,
     501: Verdict.RETRY,  # generation failed
     505: Verdict.FATAL,  # feature disabled
-    531: Verdict.REFUNDED,  # failed, credits given back
+    531: Verdict.REFUNDED,  # failed, credits refunded
 }
 
 
 @dataclass(frozen=True)
 class Dialect:
     """
-    One vendor's way of speaking the contract.
+    One vendor's variant of the API.
 
     :param name: As written in the connection.
-    :param base_url: Where its API is.
-    :param credit_path: Path of the balance.
+    :param credit_path: Path that returns the balance.
     :param callback_container: Key that holds the stems in a callback.
-    :param signs_callbacks: Whether callbacks can carry a signature.
-    :param codes: What its codes mean.
+    :param signs_callbacks: Whether the vendor can sign its callbacks.
+    :param codes: Verdict of each code.
     """
 
     name: str
@@ -87,9 +86,9 @@ def get_dialect(name: str) -> Dialect:
     """
     Return a dialect by its name.
 
-    :raises ValueError: listing the names there are.
+    :raises ValueError: listing the known names.
     """
     try:
         return DIALECTS[name]
     except KeyError:
-        raise ValueError(f"there is no dialect {name!r}; write one of: {', '.join(DIALECTS)}") from None
+        raise ValueError(f"unknown dialect {name!r}; write one of: {', '.join(DIALECTS)}") from None

@@ -1,4 +1,4 @@
-"""Everything that can go wrong with the vendor, each with a message that says what to do next."""
+"""The provider's error tree. Each message says what to do next."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ class Verdict(str, Enum):
     """
     What a vendor code means for the caller.
 
-    The same number means opposite things at different vendors (429), so a verdict is always the
-    result of (dialect, code, occasion); see :mod:`airflow_provider_vocalsep.api.codes`.
+    The same number means opposite things at different vendors (429), so a verdict always follows from
+    dialect, code and occasion; see :mod:`airflow_provider_vocalsep.api.codes`.
     """
 
     OK = "ok"
-    #: Passing trouble: the same call may work later. A submit must still not be repeated blindly.
+    #: Temporary error: the same call may succeed later. A submit must still not be repeated blindly.
     RETRY = "retry"
-    #: Refused because of rate or maintenance; nothing was created or charged, ask again later.
+    #: Refused because of rate or maintenance; nothing was created or charged. Call again later.
     WAIT = "wait"
-    #: Will fail again the same way until a human changes something.
+    #: Fails again the same way until a person changes something.
     FATAL = "fatal"
     #: The account is out of credits.
     OUT_OF_CREDITS = "out_of_credits"
-    #: The task failed and its credits were given back: submitting anew costs nothing extra.
+    #: The task failed and its credits were refunded: a new submit costs nothing extra.
     REFUNDED = "refunded"
 
 
 class VocalSepError(Exception):
     """
-    Base of every error that this provider raises on its own account.
+    Base of every error that this provider raises.
 
-    :cvar retryable: Whether a retry of the Airflow task may succeed. ``False`` where a person has to change something first.
+    :cvar retryable: Whether a retry of the Airflow task may succeed. ``False`` where a person has to change
+        something first.
     """
 
     retryable = True
@@ -47,11 +48,11 @@ class UnreadableAnswerError(VocalSepError):
 
 
 class VendorUnreachableError(VocalSepError):
-    """No connection came about: the vendor never saw the request."""
+    """No connection was established: the vendor never received the request."""
 
 
 class AnswerLostError(VocalSepError):
-    """The request was sent and no answer came back. A read may simply be repeated."""
+    """The request was sent and no answer arrived. A read may be repeated."""
 
 
 class VendorError(VocalSepError):
@@ -59,10 +60,9 @@ class VendorError(VocalSepError):
     The vendor answered with a code other than success.
 
     :param message: What happened and what to do next.
-    :param verdict: What the code means for the caller.
     :param code: The vendor's code from the body, or the HTTP status when the body has none.
-    :param vendor_message: The vendor's own words (``msg`` or ``errorMessage``), may be empty.
-    :param retry_after: Seconds the vendor asked to wait (``Retry-After`` header), if it did.
+    :param vendor_message: The vendor's text (``msg`` or ``errorMessage``), may be empty.
+    :param retry_after: Seconds from the ``Retry-After`` header.
     """
 
     def __init__(
@@ -88,9 +88,9 @@ class OutOfCreditsError(VendorError):
 
 class SubmitOutcomeUnknownError(VocalSepError):
     """
-    A submit was sent but its answer was lost: the vendor may or may not have accepted and charged it.
+    A submit was sent but its answer was lost: the vendor may have accepted and charged it.
 
-    Never repeat such a submit blindly; the vendor has no idempotency key.
+    Never repeat such a submit blindly: the vendor has no idempotency key.
     """
 
 

@@ -1,4 +1,4 @@
-"""Reading single fields of what a vendor wrote, which may be anything. None of these functions ever raises."""
+"""Read single fields of the vendor's JSON, whose values may be anything. None of these functions raises."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-#: Characters of the vendor's words that are kept; a page of HTML would drown the message that quotes it.
+#: Characters of the vendor's text that are kept: a page of HTML would bury the message that quotes it.
 _LONGEST_TEXT = 500
 
-#: Characters that an id may have. Documented ids have 32 (tasks) and 36 (audio).
+#: Characters allowed in an id. Documented ids have 32 (tasks) and 36 (audio).
 _LONGEST_ID = 200
 
 _time = TypeAdapter(datetime)
 
 
 def read_object(body: bytes | str) -> dict[str, Any] | None:
-    """Read a JSON object; ``None`` for any other bytes."""
+    """Read a JSON object; return ``None`` for anything else."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
@@ -29,7 +29,7 @@ def read_object(body: bytes | str) -> dict[str, Any] | None:
 
 
 def read_integer(value: Any) -> int | None:
-    """Read an integer that may be written as text; ``None`` for anything else."""
+    """Read an integer, also from text; return ``None`` for anything else."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -42,7 +42,7 @@ def read_integer(value: Any) -> int | None:
 
 
 def read_id(value: Any) -> str | None:
-    """Read an id: printable ASCII, which can go into addresses, file names and messages as it is."""
+    """Read an id of printable ASCII, safe in URLs, file names and messages; return ``None`` for any other."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value) if abs(value) < 10**20 else None
     if not isinstance(value, str):
@@ -52,15 +52,15 @@ def read_id(value: Any) -> str | None:
 
 
 def read_text(value: Any) -> str | None:
-    """Read words meant for people; ``None`` when there are none."""
+    """Read text meant for people; return ``None`` when there is none."""
     if not isinstance(value, str) or not value.strip():
         return None
-    # JSON can carry half a surrogate pair, which no file, database or terminal takes.
+    # JSON can hold half a surrogate pair, which no file, database or terminal accepts.
     return value[:_LONGEST_TEXT].encode("utf-8", "replace").decode()
 
 
 def read_length(value: Any) -> float | None:
-    """Read a length in seconds; ``None`` for what cannot be the length of a track."""
+    """Read a length in seconds; return ``None`` for what cannot be the length of a track."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if 0 < value < 1e7 and math.isfinite(value) else None
@@ -68,10 +68,10 @@ def read_length(value: Any) -> float | None:
 
 def read_time(value: Any) -> datetime | None:
     """
-    Read a time in any of the forms that the vendors' pages show.
+    Read a time in any format that the vendors' pages show.
 
     :param value: Epoch milliseconds (or seconds) as number or text, ISO 8601, or ``YYYY-MM-DD hh:mm:ss``.
-    :return: The time in UTC (a time without zone is taken as UTC); ``None`` when it is none of these.
+    :return: The time in UTC; a time without zone is taken as UTC. ``None`` for any other value.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None

@@ -1,4 +1,4 @@
-"""Reading stem links out of a record or a callback."""
+"""Read stem links from a record or a callback."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ if TYPE_CHECKING:
 _BY_GROUP = {slug_of(spelling.group): stem.value for stem, spelling in STEM_SPELLINGS.items()}
 _BY_RECORD_KEY = {spelling.record: stem.value for stem, spelling in STEM_SPELLINGS.items()}
 _BY_CALLBACK_KEY = {spelling.callback: stem.value for stem, spelling in STEM_SPELLINGS.items()}
-_ORDER = {stem.value: place for place, stem in enumerate(Stem)}
+_ORDER = {stem.value: index for index, stem in enumerate(Stem)}
 
-#: The original mix, not a stem.
+#: Keys of the original mix, which is not a stem.
 _NOT_STEMS = frozenset({"originUrl", "origin_url"})
 
 
 def stems_of(container: Any) -> tuple[StemLink, ...]:
     """
-    Read every stem that a container names, filled or empty.
+    Read every stem that a container names, with or without a link.
 
-    :param container: ``response`` of a record or the container of a callback; anything else names no stem.
-    :return: The stems, known ones first, in the order of :class:`~airflow_provider_vocalsep.api.vocabulary.Stem`.
+    :param container: ``response`` of a record, or the container of a callback; anything else names no stem.
+    :return: The stems: first the known ones, in the order of
+        :class:`~airflow_provider_vocalsep.api.vocabulary.Stem`.
     """
     if not isinstance(container, dict):
         return ()
@@ -38,8 +39,8 @@ def stems_of(container: Any) -> tuple[StemLink, ...]:
         if name is not None and (name not in found or found[name].url is None):
             found[name] = StemLink(name, url_of(value))
     by_url = {stem.url: name for name, stem in found.items() if stem.url}
-    for detail in _details(container):
-        # A group name that is not the documented one must not make a second stem of the same file.
+    for detail in _read_details(container):
+        # An undocumented group name must not add a second stem with the same file.
         name = (by_url.get(detail.url) if detail.url else None) or detail.name
         if name:
             known = found.get(name)
@@ -50,16 +51,15 @@ def stems_of(container: Any) -> tuple[StemLink, ...]:
 
 def url_of(value: Any) -> str | None:
     """
-    Read a link. ``""``, null and what is no ``http(s)`` address at all mean that there is none.
+    Read a link; return ``None`` for ``""``, null and anything that is not an ``http(s)`` URL.
 
-    The names of advanced stems carry literal spaces, which are percent-encoded here; what is encoded already stays.
-
-    :param value: What stands where a link should.
+    The file names of advanced stems contain literal spaces, which are percent-encoded here. What is already
+    encoded stays.
     """
     if not isinstance(value, str):
         return None
-    lone_percents_encoded = re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", value.strip())
-    url = quote(lone_percents_encoded, safe="%/:=&?~#+!$,;'@()*[]", errors="surrogatepass")
+    escaped_percents = re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", value.strip())
+    url = quote(escaped_percents, safe="%/:=&?~#+!$,;'@()*[]", errors="surrogatepass")
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -74,30 +74,30 @@ def _name_of(key: str) -> str | None:
         return _BY_RECORD_KEY[key]
     if key in _BY_CALLBACK_KEY:
         return _BY_CALLBACK_KEY[key]
-    if key.endswith("Url") and key != "Url":  # a stem that came after this was written
+    if key.endswith("Url") and key != "Url":  # a stem added after this version
         return slug_of(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key.removesuffix("Url")))
     if key.endswith("_url") and key != "_url":
         return slug_of(key.removesuffix("_url"))
     return None
 
 
-def _details(container: dict[str, Any]) -> Iterator[StemLink]:
+def _read_details(container: dict[str, Any]) -> Iterator[StemLink]:
     items = container.get("originData", container.get("origin_data"))
     for item in items if isinstance(items, list) else ():
         if not isinstance(item, dict):
             continue
         pair = [side for side in ("extract", "remove") if isinstance(item.get(side), dict)]
         if not pair:
-            yield _detail(item, "")
+            yield _read_detail(item, "")
             continue
-        # The two sides of an advanced separation may each be named after itself; both belong to one stem.
+        # Each side of an advanced separation may have a group name of its own; both belong to one stem.
         group = next((g for side in pair if (g := _group_of(item[side]))), "stem")
         for side in pair:
-            yield _detail({**item[side], "stem_type_group_name": group}, f"_{side}")
+            yield _read_detail({**item[side], "stem_type_group_name": group}, f"_{side}")
 
 
-def _detail(item: dict[str, Any], suffix: str) -> StemLink:
-    """Read one item of ``originData``; its name is empty when it has no group name."""
+def _read_detail(item: dict[str, Any], suffix: str) -> StemLink:
+    """Read one item of ``originData``. Its name is empty when it has no group name."""
     group = _group_of(item)
     slug = slug_of(group) if group else ""
     return StemLink(

@@ -1,4 +1,4 @@
-"""The vendor's answers, typed. All are immutable and hold nothing that the vendor did not say."""
+"""The vendor's answers, typed and immutable, with nothing added."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class StemLink:
     """
-    One stem as the vendor offers it.
+    One stem in a record or a callback.
 
     :param name: Name of the stem's object without extension: a :class:`Stem` value, or for
         ``split_stem_advanced`` the slug of the stem name with ``_extract`` or ``_remove``.
-    :param url: Where to download it, percent-encoded; ``None`` when the vendor says that the track has no such stem.
-    :param audio_id: The vendor's id of the stem, if it gave one.
-    :param duration: Length in seconds, if the vendor gave it.
+    :param url: Download link, percent-encoded; ``None`` when the vendor says that the track has no such stem.
+    :param audio_id: The vendor's id of the stem.
+    :param duration: Length in seconds.
     """
 
     name: str
@@ -35,13 +35,13 @@ class SeparationTask:
     The vendor's record of one separation (``GET /api/v1/vocal-removal/record-info``).
 
     :param task_id: The vendor's task id, 32 hex characters.
-    :param status: Where the task stands.
-    :param stems: Every stem the record names, filled or empty, in the order of :class:`Stem`.
+    :param stems: Every stem that the record names, with or without a link, in the order of :class:`Stem`.
     :param music_id: Id of the source track; ``None`` for an own file.
     :param created_at: When the vendor accepted the task (UTC).
-    :param completed_at: When it ended (UTC).
+    :param completed_at: When the task ended (UTC).
     :param error_code: The vendor's code of a failed task.
-    :param error_message: The vendor's words about a failed task.
+    :param error_message: The vendor's text about a failed task.
+    :param raw: ``data`` of the answer, unchanged.
     """
 
     task_id: str
@@ -61,14 +61,14 @@ class SeparationTask:
 
     @property
     def finished(self) -> bool:
-        """Whether the stems are there, however the vendor words its state."""
+        """Whether the stems can be downloaded, even if the vendor failed to deliver its callback."""
         return self.status is TaskStatus.SUCCESS or (
             self.status is TaskStatus.CALLBACK_EXCEPTION and bool(self.present)
         )
 
     @property
     def failed(self) -> bool:
-        """Whether the vendor gave the task up."""
+        """Whether the vendor ended the task without stems."""
         return self.status in (TaskStatus.CREATE_TASK_FAILED, TaskStatus.GENERATE_AUDIO_FAILED) or (
             self.status is TaskStatus.CALLBACK_EXCEPTION and not self.present
         )
@@ -79,10 +79,9 @@ class Callback:
     """
     The body of one callback delivery. A hint only: stem links are always taken from the record.
 
-    :param task_id: The vendor's task id, whichever way it was spelled.
+    :param task_id: The vendor's task id, under whichever key it was sent.
     :param code: 200 for success, else the vendor's failure code.
-    :param message: The vendor's words.
-    :param stems: The stems that the delivery names.
+    :param message: The vendor's text.
     """
 
     task_id: str

@@ -1,4 +1,4 @@
-"""What is sent to the vendor, as plain data."""
+"""Build the requests to the vendor, as plain data."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.api.dialects import Dialect
     from airflow_provider_vocalsep.api.track import Track
 
-#: ``callBackUrl`` is mandatory at both vendors, also for who only polls. ``.invalid`` never resolves (RFC 2606),
-#: so nothing about the track is ever delivered to anybody.
+#: Both vendors require ``callBackUrl``, even from callers that only poll. ``.invalid`` never resolves
+#: (RFC 2606), so nothing about the track is delivered to anyone.
 PLACEHOLDER_CALLBACK_URL = "https://callback.invalid/vocalsep"
 
 _SUBMIT_PATH = "/api/v1/vocal-removal/generate"
@@ -27,10 +27,9 @@ _READ_PATH = "/api/v1/vocal-removal/record-info"
 @dataclass(frozen=True)
 class ApiRequest:
     """
-    One call.
+    One call to the vendor's API.
 
-    :param method: HTTP method.
-    :param path: Path below the vendor's base address.
+    :param path: Path below the vendor's base URL.
     :param params: Query parameters.
     :param json: Body.
     """
@@ -47,11 +46,10 @@ def submit_request(
     """
     Build the submit of a track (``POST /api/v1/vocal-removal/generate``).
 
-    :param track: The track; an own file at an ``http(s)`` address.
-    :param separation_type: What to separate it into.
-    :param stem_name: For ``split_stem_advanced`` and only there.
-    :param callback_url: Where the vendor reports the end.
-    :raises TrackError: naming the track and what does not fit.
+    :param track: The track; an own file needs an ``http(s)`` URL.
+    :param stem_name: For ``split_stem_advanced`` only.
+    :param callback_url: Where the vendor reports the end of the task.
+    :raises TrackError: naming the track and the value that cannot be submitted.
     """
     check_stem_name(track.key, separation_type, stem_name)
     body: dict[str, Any]
@@ -60,8 +58,8 @@ def submit_request(
     else:
         if urlsplit(track.audio_url).scheme not in ("http", "https"):
             raise TrackError(
-                f"Track {track.key!r}: the vendor cannot fetch {track.audio_url!r}. Give an https:// address; the "
-                "operators presign s3:// ones."
+                f"Track {track.key!r}: the vendor cannot fetch {track.audio_url!r}. "
+                "Give an https:// address; the operators presign s3:// ones."
             )
         body = {"audioUrl": track.audio_url}
     body |= {"type": separation_type.value, "callBackUrl": callback_url}
@@ -80,35 +78,28 @@ def read_request(vendor_task_id: str) -> ApiRequest:
 
 
 def credits_request(dialect: Dialect) -> ApiRequest:
-    """
-    Build the read of the balance.
-
-    :param dialect: Whose; the path differs.
-    """
+    """Build the read of the balance; its path depends on the dialect."""
     return ApiRequest("GET", dialect.credit_path)
 
 
 def parse_separation_type(value: SeparationType | str) -> SeparationType:
     """
-    Read a separation type.
+    Parse a separation type or its name.
 
-    :param value: A separation type or its name.
-    :raises TrackError: listing the types there are.
+    :raises TrackError: listing the known types.
     """
     try:
         return SeparationType(value)
     except ValueError:
         known = ", ".join(t.value for t in SeparationType)
-        raise TrackError(f"There is no separation type {value!r}; write one of: {known}.") from None
+        raise TrackError(f"Unknown separation type {value!r}; write one of: {known}.") from None
 
 
 def check_stem_name(track_key: str, separation_type: SeparationType, stem_name: str | None) -> None:
     """
-    Check that a stem name is there when it is needed, and only then.
+    Check that a stem name is given for ``split_stem_advanced``, and only there.
 
-    :param track_key: The track, for the message.
-    :param separation_type: What it is separated into.
-    :param stem_name: The stem asked for.
+    :param track_key: Key of the track, for the message.
     :raises TrackError: naming the track.
     """
     if separation_type is SeparationType.SPLIT_STEM_ADVANCED:
@@ -125,10 +116,9 @@ def check_stem_name(track_key: str, separation_type: SeparationType, stem_name: 
 
 def slug_of(stem_name: str) -> str:
     """
-    Write a stem name so that it can stand in an object key: ``Lead Vocal`` becomes ``lead_vocal``.
+    Turn a stem name into part of an object key: ``Lead Vocal`` becomes ``lead_vocal``.
 
-    :param stem_name: Any text. Of one without a Latin letter or digit only a digest is left, so that two of them
-        do not meet.
+    A name without a Latin letter or digit becomes a digest, so that two such names stay distinct.
     """
     ascii_only = unicodedata.normalize("NFKD", stem_name).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^a-z0-9]+", "_", ascii_only.lower()).strip("_")

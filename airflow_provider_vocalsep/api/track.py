@@ -1,4 +1,4 @@
-"""What a user asks to have separated."""
+"""A track of the user's catalogue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from airflow_provider_vocalsep.api.errors import TrackError
 
-#: An own file may have at most this many bytes (docs.sunoapi.org and docs.kie.ai, ``audioUrl``: "20MB").
+#: Largest own file in bytes (docs.sunoapi.org and docs.kie.ai, ``audioUrl``: "20MB").
 MAX_OWN_FILE_BYTES = 20 * 1024 * 1024
 
 
@@ -18,12 +18,13 @@ class Track(BaseModel):
     One track of the catalogue.
 
     :param key: The user's own name of the track, unique in the catalogue. Stems land under it.
-    :param task_id: Vendor task id of the Generate or Extend Music call that made the track. With ``audio_id``.
+    :param task_id: Vendor task id of the Generate or Extend Music call that created the track. With
+        ``audio_id``.
     :param audio_id: Vendor id of the audio inside that task.
     :param audio_url: Instead of the two ids: an own file, ``https://`` or ``s3://`` (then presigned for the
         vendor), at most 20 MB.
-    :param title: What people call it; shown as the map index label. Defaults to ``key``.
-    :param duration: Length in seconds, if known; stems are checked against it.
+    :param title: Title for people; shown as the map index label. Defaults to ``key``.
+    :param duration: Length in seconds; stems are checked against it.
     """
 
     model_config = ConfigDict(
@@ -39,16 +40,16 @@ class Track(BaseModel):
 
     @field_validator("task_id", "audio_id", "audio_url", "title", "duration", mode="before")
     @classmethod
-    def _empty_is_none(cls, value: Any) -> Any:
+    def _replace_empty_with_none(cls, value: Any) -> Any:
         return None if isinstance(value, str) and not value.strip() else value
 
     @field_validator("duration")
     @classmethod
-    def _zero_is_unknown(cls, value: float | None) -> float | None:
+    def _replace_zero_with_none(cls, value: float | None) -> float | None:
         return value or None
 
     @model_validator(mode="after")
-    def _one_source(self) -> Track:
+    def _require_one_source(self) -> Track:
         if not self.key:
             raise ValueError("it has no key: give every track a unique name")
         pair = self.task_id is not None, self.audio_id is not None
@@ -67,16 +68,15 @@ class Track(BaseModel):
 
     @property
     def label(self) -> str:
-        """What to show a person."""
+        """Title, or key where there is none."""
         return self.title or self.key
 
     @classmethod
     def parse(cls, value: Track | dict[str, Any]) -> Track:
         """
-        Read a track from what a user wrote.
+        Parse a track from a mapping of its fields.
 
-        :param value: A track, or a mapping with its fields.
-        :raises TrackError: naming the track and what to change.
+        :raises TrackError: naming the track, the field and what to change.
         """
         if isinstance(value, Track):
             return value

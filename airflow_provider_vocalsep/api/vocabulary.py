@@ -1,5 +1,5 @@
 """
-The words of the contract: separation types, task states, stems and how each vendor spells them.
+Separation types, task states and stems, as the vendors spell them.
 
 Sources: docs.sunoapi.org ``suno-api/separate-vocals-from-music`` (request ``type``),
 ``suno-api/get-vocal-separation-details`` (``successFlag``, ``response`` keys) and
@@ -13,21 +13,21 @@ from typing import NamedTuple
 
 
 class _Word(str, Enum):
-    """A string enum that prints as its value, so that it can be put into messages and object keys."""
+    """A string enum that prints as its value, for messages and object keys."""
 
     def __str__(self) -> str:
         return str(self.value)
 
 
 class SeparationType(_Word):
-    """What the vendor is asked to take apart (request field ``type``)."""
+    """Kind of separation (request field ``type``)."""
 
     SEPARATE_VOCAL = "separate_vocal"
     SPLIT_STEM = "split_stem"
     SPLIT_STEM_ADVANCED = "split_stem_advanced"
 
 
-#: Credits that one separation costs (docs.kie.ai, submit page; api.box for sunoapi.org).
+#: Price of one separation in credits (docs.kie.ai, submit page; api.box for sunoapi.org).
 CREDITS = {
     SeparationType.SEPARATE_VOCAL: 10,
     SeparationType.SPLIT_STEM: 50,
@@ -42,7 +42,7 @@ class TaskStatus(_Word):
     SUCCESS = "SUCCESS"
     CREATE_TASK_FAILED = "CREATE_TASK_FAILED"
     GENERATE_AUDIO_FAILED = "GENERATE_AUDIO_FAILED"
-    #: The vendor could not deliver its callback. The separation itself may well be finished.
+    #: The vendor could not deliver its callback. The separation itself may have succeeded.
     CALLBACK_EXCEPTION = "CALLBACK_EXCEPTION"
 
 
@@ -67,7 +67,7 @@ class Stem(_Word):
 
 class StemSpelling(NamedTuple):
     """
-    How the vendor writes one stem.
+    The vendor's names of one stem.
 
     :param record: Key in ``data.response`` of record-info (camelCase).
     :param callback: Key in the callback's container (snake_case).
@@ -96,8 +96,8 @@ STEM_SPELLINGS: dict[Stem, StemSpelling] = {
     Stem.WOODWINDS: StemSpelling("woodwindsUrl", "woodwinds_url", "Woodwinds"),
 }
 
-#: What each separation type promises. ``split_stem_advanced`` yields the pair made of ``stemName``.
-#: ``piano`` is documented by kie alone and never filled in any published answer, so it is not expected.
+#: Stems that each separation type yields. ``split_stem_advanced`` yields a pair named after ``stemName``.
+#: Only kie documents ``piano``, and no published answer fills it, so it is not expected.
 EXPECTED_STEMS: dict[SeparationType, tuple[Stem, ...]] = {
     SeparationType.SEPARATE_VOCAL: (Stem.VOCALS, Stem.INSTRUMENTAL),
     SeparationType.SPLIT_STEM: tuple(s for s in Stem if s not in (Stem.INSTRUMENTAL, Stem.PIANO)),

@@ -1,3 +1,3 @@
-"""Reading catalogues of tracks."""
+"""Read catalogues of tracks and cut them into chunks."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is wrong with catalogues."""
+"""Errors of reading catalogues."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from airflow_provider_vocalsep.api.errors import VocalSepError
 
 
 class CatalogueError(VocalSepError):
-    """A catalogue cannot be used as it is. Nothing of it was submitted."""
+    """A catalogue, or some of its rows, cannot be used. Nothing was submitted."""
 
     retryable = False
 
 
 class NoRoomError(VocalSepError):
     """
-    There is no room for temporary files. Nothing was submitted.
+    The disk has no room for temporary files. Nothing was submitted.
 
-    :param cause: What the file system said.
+    :param cause: The error of the file system.
     """
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(
-            f"Temporary files could not be written to {tempfile.gettempdir()}: {cause}. Nothing was submitted. Make room "
-            "there, or set TMPDIR to a folder that has some; a retry begins anew."
+            f"Temporary files could not be written to {tempfile.gettempdir()}: {cause}. "
+            "Nothing was submitted. Make room there, or set TMPDIR to a folder on another disk; "
+            "a retry starts from the beginning."
         )

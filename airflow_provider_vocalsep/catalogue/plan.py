@@ -1,4 +1,4 @@
-"""Cutting a catalogue into chunks: every row checked, nothing twice, in memory that does not grow with it."""
+"""Parse the rows of a catalogue and cut them into chunks, in memory that does not grow with the catalogue."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from airflow_provider_vocalsep.ledger.entry import source_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from airflow_provider_vocalsep.catalogue.sources import Numbered
+    from airflow_provider_vocalsep.catalogue.sources import NumberedRow
 
 
 @dataclass
 class Counts:
     """
-    What a catalogue held.
+    Rows of a catalogue, by what became of them.
 
-    :param tracks: Tracks that are planned.
-    :param duplicates: Rows that say the same as an earlier one.
-    :param landed: Tracks that were left out because they have landed.
+    :param tracks: Planned tracks.
+    :param duplicates: Rows that repeat an earlier row.
+    :param landed: Tracks left out because they have landed.
     :param rejects: Rows that cannot be used.
-    :param first_rejects: The first of these, line and reason.
+    :param first_rejects: Line and reason of the first rejects.
     """
 
     tracks: int = 0
@@ -40,7 +40,7 @@ class Counts:
 
 
 class SeenKeys:
-    """Which keys have been named before, on which line and what for: on disk, however many there are."""
+    """The keys seen so far, each with its line and its audio. They are kept on disk, not in memory."""
 
     def __init__(self) -> None:
         self._file = tempfile.NamedTemporaryFile(prefix="vocalsep-plan-")
@@ -50,8 +50,9 @@ class SeenKeys:
 
     def add(self, key: str, line: int = 0, source: str = "") -> tuple[int, str] | None:
         """
-        Remember a key; return the line and the source that it was named for before, ``None`` if it was not.
+        Add a key, or return the line and the source with which it was added before.
 
+        :return: ``None`` for a new key.
         :raises NoRoomError: the disk is full.
         """
         try:
@@ -68,23 +69,23 @@ class SeenKeys:
         return self._db.execute("SELECT 1 FROM seen WHERE key = ?", (key,)).fetchone() is not None
 
     def close(self) -> None:
-        """Forget them."""
+        """Delete the file of keys."""
         self._db.close()
         self._file.close()
 
 
 class Plan:
     """
-    Reads rows and gives tracks.
+    Parse rows into tracks, and count the rest.
 
-    :param columns: For columns that are called otherwise: field of a track, name of its column.
-    :param is_landed: Tells tracks that are to be left out.
-    :param on_reject: Told of each row that cannot be used: line, reason, row.
-    :param on_duplicate: Told of each row that says the same as an earlier one: line, reason.
+    :param columns: Column names that differ from the fields of a track: field to column.
+    :param is_landed: Return whether a track has landed and is left out.
+    :param on_reject: Called for each row that cannot be used, with line, reason and row.
+    :param on_duplicate: Called for each row that repeats an earlier row, with line and reason.
     """
 
-    #: Rows that a message names.
-    NAMED = 20
+    #: Rejects that an error message lists.
+    MAX_LISTED = 20
 
     def __init__(
         self,
@@ -100,43 +101,36 @@ class Plan:
         self.on_duplicate = on_duplicate
         self.counts = Counts()
 
-    def tracks(self, rows: Iterable[Numbered]) -> Iterator[Track]:
-        """
-        Give the tracks that are to be separated.
-
-        :param rows: The catalogue's rows with their lines.
-        """
+    def read_tracks(self, rows: Iterable[NumberedRow]) -> Iterator[Track]:
+        """Yield each track once; leave out rejects, duplicates and tracks that have landed."""
         with closing(SeenKeys()) as seen:
             for line, row in rows:
                 try:
-                    track = Track.parse(self._renamed(row))
+                    track = Track.parse(self._rename_columns(row))
                 except TrackError as e:
                     self._reject(line, str(e), row)
                     continue
-                before = seen.add(track.key, line, source_of(track))
-                if before is None:
+                earlier = seen.add(track.key, line, source_of(track))
+                if earlier is None:
                     if self.is_landed is not None and self.is_landed(track):
                         self.counts.landed += 1
                         continue
                     self.counts.tracks += 1
                     yield track
-                elif before[1] == source_of(track):
+                elif earlier[1] == source_of(track):
                     self.counts.duplicates += 1
-                    self.on_duplicate(line, f"track {track.key!r} is on line {before[0]} already")
+                    self.on_duplicate(line, f"track {track.key!r} is on line {earlier[0]} already")
                 else:
-                    self._reject(
-                        line,
-                        f"key {track.key!r} names another track on line {before[0]}: give each track its own key",
-                        row,
-                    )
+                    reason = f"key {track.key!r} names another track on line {earlier[0]}"
+                    self._reject(line, f"{reason}: give each track its own key", row)
 
     def raise_for_rejects(self, name: str, where: str = "") -> None:
         """
-        Refuse a catalogue with rows that cannot be used.
+        Raise an error if some rows cannot be used.
 
-        :param name: The catalogue.
-        :param where: Where all of them are listed, a sentence.
-        :raises CatalogueError: naming the first of them with their lines.
+        :param name: Name of the catalogue, for the message.
+        :param where: A sentence that says where all rejects are listed.
+        :raises CatalogueError: listing line and reason of the first rejects.
         """
         counts = self.counts
         if not counts.rejects:
@@ -147,39 +141,38 @@ class Plan:
         raise CatalogueError(
             f"{counts.rejects} of {rows} rows of {name} cannot be used:\n{shown}"
             + (f"\n  and {more} more" if more else "")
-            + f"\nNothing was submitted. Mend the rows, or let them be skipped. {where}".rstrip()
+            + f"\nNothing was submitted. Correct the rows, or skip them (bad_rows='skip'). {where}".rstrip()
         )
 
-    def _renamed(self, row: Any) -> Any:
+    def _rename_columns(self, row: Any) -> Any:
         if not isinstance(row, dict) or not self.columns:
             return row
         return {**row, **{field: row.get(column) for field, column in self.columns.items()}}
 
     def _reject(self, line: int, reason: str, row: Any) -> None:
         self.counts.rejects += 1
-        if len(self.counts.first_rejects) < self.NAMED:
+        if len(self.counts.first_rejects) < self.MAX_LISTED:
             self.counts.first_rejects.append((line, reason))
         self.on_reject(line, reason, row)
 
 
-def chunks(tracks: Iterable[Track], size: int) -> Iterator[tuple[int, int, bytes]]:
+def split_into_chunks(tracks: Iterable[Track], size: int) -> Iterator[tuple[int, int, bytes]]:
     """
-    Cut tracks into chunk files.
+    Cut tracks into chunks.
 
-    :param tracks: The tracks.
     :param size: Tracks in a chunk.
-    :return: Of each chunk the numbers of its first and last track, from 1, and its JSON Lines.
+    :return: For each chunk the numbers of its first and last track, from 1, and its JSON Lines.
     """
     lines: list[str] = []
     number = 0
     for number, track in enumerate(tracks, start=1):
         lines.append(json.dumps(track.model_dump(exclude_none=True), ensure_ascii=False))
         if len(lines) == size:
-            yield number - size + 1, number, _jsonl(lines)
+            yield number - size + 1, number, _to_jsonl(lines)
             lines = []
     if lines:
-        yield number - len(lines) + 1, number, _jsonl(lines)
+        yield number - len(lines) + 1, number, _to_jsonl(lines)
 
 
-def _jsonl(lines: list[str]) -> bytes:
+def _to_jsonl(lines: list[str]) -> bytes:
     return ("\n".join(lines) + "\n").encode()

@@ -1,3 +1,3 @@
-"""The vendor's API over HTTP: one blocking client for workers, one asynchronous for triggers."""
+"""HTTP clients of the vendor's API: a blocking one for workers, an asynchronous one for triggers."""
 
 from __future__ import annotations

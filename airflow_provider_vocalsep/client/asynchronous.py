@@ -17,16 +17,14 @@ from airflow_provider_vocalsep.client.settings import TIMEOUT, AccountSettings
 if TYPE_CHECKING:
     from airflow_provider_vocalsep.api.models import SeparationTask
 
-#: Reads of one account under way at once, so that a triggerer that starts with thousands of waiting tracks
-#: does not open thousands of connections.
+#: Concurrent reads of one account. A triggerer that starts with thousands of waiting tracks must not open
+#: thousands of connections.
 MAX_CONCURRENT_READS = 16
 
 
 class AsyncVendorClient:
     """
-    The vendor's API for one account, on an event loop. It repeats nothing: whoever polls decides that.
-
-    :param settings: The account.
+    Asynchronous client of the vendor's API for one account. It repeats nothing: the poller decides that.
     """
 
     def __init__(self, settings: AccountSettings) -> None:
@@ -38,18 +36,18 @@ class AsyncVendorClient:
             connector=aiohttp.TCPConnector(limit=MAX_CONCURRENT_READS),
             trust_env=True,
         )
-        self._places = asyncio.Semaphore(MAX_CONCURRENT_READS)
+        self._read_slots = asyncio.Semaphore(MAX_CONCURRENT_READS)
         self._gate = read_gate(settings.base_url, settings.account, settings.read_rate)
 
     async def read_task(self, vendor_task_id: str) -> SeparationTask | None:
         """
-        Read the vendor's record of a task, once.
+        Read the vendor's record of a task once.
 
-        :return: The record, ``None`` while the vendor does not know the id.
-        :raises VocalSepError: as the blocking client.
+        :return: The record; ``None`` while the vendor does not know the id.
+        :raises VocalSepError: as :meth:`VendorClient.read_task` of the blocking client.
         """
-        # The place is taken before the request's clock starts: waiting in line is no time-out.
-        async with self._places:
+        # Take the slot before aiohttp's clock starts: waiting for it must not count towards the time-out.
+        async with self._read_slots:
             await self._gate.wait_async()
             try:
                 task = await self._read(read_request(vendor_task_id))
@@ -60,7 +58,7 @@ class AsyncVendorClient:
             return task
 
     async def close(self) -> None:
-        """Close the connections that are kept open."""
+        """Close the HTTP session and its connections."""
         await self._session.close()
 
     async def _read(self, request: ApiRequest) -> SeparationTask | None:

@@ -1,4 +1,4 @@
-"""The blocking client that workers use."""
+"""The blocking client for workers."""
 
 from __future__ import annotations
 
@@ -38,29 +38,28 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: How often a read is tried before its trouble is handed to the caller, who has a retry of his own.
+#: Tries of a read before its error is raised to the caller, who retries on its own schedule.
 _READ_TRIES = 4
 
 
-def is_passing(error: BaseException) -> bool:
-    """Tell whether the same read may work a little later."""
+def is_temporary(error: BaseException) -> bool:
+    """Return whether a later read may succeed."""
     if isinstance(error, VendorError):
         return error.verdict in (Verdict.RETRY, Verdict.WAIT)
     return isinstance(error, VendorUnreachableError | AnswerLostError | UnreadableAnswerError)
 
 
 def retry_after(headers: object) -> float | None:
-    """Read the seconds of a ``Retry-After`` header; a date there is ignored."""
+    """Return the seconds of a ``Retry-After`` header; ignore a date there."""
     value = headers.get("Retry-After") if hasattr(headers, "get") else None
     return float(value) if isinstance(value, str) and value.isascii() and value.strip().isdigit() else None
 
 
 class VendorClient:
     """
-    The vendor's API for one account, blocking.
+    Blocking client of the vendor's API for one account.
 
-    :param settings: The account.
-    :param session: HTTP session to use; one of its own by default, with connections kept open.
+    :param session: HTTP session to use; by default a new one of :func:`new_session`.
     """
 
     def __init__(self, settings: AccountSettings, session: requests.Session | None = None) -> None:
@@ -77,16 +76,15 @@ class VendorClient:
         callback_url: str = PLACEHOLDER_CALLBACK_URL,
     ) -> str:
         """
-        Submit a track. Sent once and never repeated here: every accepted submit is charged.
+        Submit a track. The request is sent once and never repeated: every accepted submit is charged.
 
-        :param track: The track; an own file needs an ``https`` address.
-        :param separation_type: What to separate it into.
-        :param stem_name: The stem asked for with ``split_stem_advanced``.
-        :param callback_url: Where the vendor reports the end; its contract makes it mandatory.
+        :param track: The track; an own file needs an ``http(s)`` URL.
+        :param stem_name: The stem requested with ``split_stem_advanced``.
+        :param callback_url: Where the vendor reports the end of the task; its API requires one.
         :return: The vendor's task id.
         :raises VendorUnreachableError: nothing was sent.
-        :raises VendorError: the vendor refused, nothing was charged.
-        :raises SubmitOutcomeUnknownError: it was sent and the answer lost; it may have been charged.
+        :raises VendorError: the vendor refused; nothing was charged.
+        :raises SubmitOutcomeUnknownError: the submit was sent and its answer lost; it may have been charged.
         """
         request = submit_request(track, separation_type, stem_name=stem_name, callback_url=callback_url)
         try:
@@ -99,17 +97,17 @@ class VendorClient:
 
     def read_task(self, vendor_task_id: str) -> SeparationTask | None:
         """
-        Read the vendor's record of a task, trying again while the trouble is a passing one.
+        Read the vendor's record of a task; retry temporary errors.
 
-        :return: The record, ``None`` while the vendor does not know the id.
+        :return: The record; ``None`` while the vendor does not know the id.
         :raises VendorError: the vendor refused.
-        :raises VocalSepError: no readable answer came.
+        :raises VocalSepError: no readable answer arrived.
         """
         return self._read(lambda: self._read_once(vendor_task_id))
 
     def credits(self) -> float:
         """
-        Read the account's balance.
+        Read the account's balance; retry temporary errors.
 
         :return: Credits left; kie counts in fractions.
         """
@@ -117,7 +115,7 @@ class VendorClient:
         return self._read(lambda: self._parse(answers.parse_credits, self._send(request)))
 
     def close(self) -> None:
-        """Close the connections that are kept open."""
+        """Close the HTTP session and its connections."""
         self.session.close()
 
     def _read_once(self, vendor_task_id: str) -> SeparationTask | None:
@@ -133,7 +131,7 @@ class VendorClient:
     @staticmethod
     def _read(call: Callable[[], T]) -> T:
         return Retrying(
-            retry=retry_if_exception(is_passing),
+            retry=retry_if_exception(is_temporary),
             wait=wait_exponential(multiplier=0.5, max=8) + wait_random(0, 1),
             stop=stop_after_attempt(_READ_TRIES),
             reraise=True,
@@ -159,13 +157,13 @@ class VendorClient:
                 allow_redirects=False,
             )
         except requests.RequestException as e:
-            if _provably_unsent(e):
+            if _was_never_sent(e):
                 raise VendorUnreachableError(f"Could not connect to {self.settings.base_url}: {e}") from e
             raise AnswerLostError(f"No answer from {self.settings.base_url}: {e}") from e
 
 
-def _provably_unsent(error: BaseException | None) -> bool:
-    """Tell whether the trouble came before the first byte of the request could have been sent."""
+def _was_never_sent(error: BaseException | None) -> bool:
+    """Return whether the error proves that no byte of the request was sent."""
     seen: set[int] = set()
     queue = [error]
     while queue:

@@ -1,4 +1,4 @@
-"""Connections that are kept open, but not for so long that the vendor may be closing one just as a submit is sent."""
+"""HTTP sessions that reuse a connection only while the vendor cannot be closing it under a submit."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 if TYPE_CHECKING:
     from urllib3 import ProxyManager
 
-#: Seconds for which a connection may rest and be used again. Servers close resting ones after 5 s (uvicorn, Node.js) to minutes
-#: (nginx, load balancers). What is sent at that very moment is lost without a word: a submit that may have been paid.
-MAX_REST = 2.0
+#: Seconds for which an idle connection may be reused. Servers close idle connections after 5 s (uvicorn,
+#: Node.js) to minutes (nginx, load balancers). A request sent at that moment is lost: a submit that may have
+#: been paid.
+MAX_IDLE = 2.0
 
 
 class IdleConnectionGuard(HTTPConnection):
-    """Counts as dropped once it has rested for too long; the pool then connects anew."""
+    """A connection that counts as dropped once it was idle for too long; the pool then opens a new one."""
 
     _answered_at = 0.0
 
     def getresponse(self) -> Any:
-        """Note when the host last answered."""
+        """Return the response and remember when it arrived."""
         response = super().getresponse()
         self._answered_at = time.monotonic()
         return response
 
     @property
     def is_connected(self) -> bool:
-        """Return whether the connection may be used again."""
-        return super().is_connected and time.monotonic() - self._answered_at < MAX_REST
+        """Return whether the connection may be reused."""
+        return super().is_connected and time.monotonic() - self._answered_at < MAX_IDLE
 
 
-class _RestedSecurely(IdleConnectionGuard, HTTPSConnection):
+class _SecureIdleConnectionGuard(IdleConnectionGuard, HTTPSConnection):
     pass
 
 
@@ -44,7 +45,7 @@ class _Pool(HTTPConnectionPool):
 
 
 class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _RestedSecurely
+    ConnectionCls = _SecureIdleConnectionGuard
 
 
 _POOLS: dict[str, type[HTTPConnectionPool]] = {"http": _Pool, "https": _SecurePool}

@@ -1,8 +1,9 @@
 """
-One asynchronous client per account and event loop.
+One asynchronous client per connection and event loop.
 
-Resolving a connection inside a triggerer takes a turn of the loop that serves every trigger of that host
-(``airflow.jobs.triggerer_job_runner``), so hundreds of waiting tracks share one resolved connection and its sockets.
+Resolving a connection inside a triggerer occupies the loop that serves every trigger of that host
+(``airflow.jobs.triggerer_job_runner``), so hundreds of waiting tracks share one resolved connection and its
+sockets.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_vocalsep.client.settings import AccountSettings
 
-#: Seconds after which a connection is resolved again, so that a rotated key is taken up without a restart.
+#: Seconds after which a connection is resolved again, so that a rotated key takes effect without a restart.
 RESOLVED_FOR = 300.0
 
 
@@ -38,7 +39,6 @@ async def shared_client(conn_id: str, resolve: Callable[[], Awaitable[AccountSet
     """
     Return the client of a connection on the running event loop.
 
-    :param conn_id: The connection's id.
     :param resolve: Resolves the connection; called at most once in five minutes.
     """
     slots = _slots.setdefault(asyncio.get_running_loop(), {})
@@ -47,14 +47,14 @@ async def shared_client(conn_id: str, resolve: Callable[[], Awaitable[AccountSet
         if slot.client is None or time.monotonic() - slot.resolved_at > RESOLVED_FOR:
             settings = await resolve()
             if slot.client is None or slot.client.settings != settings:
-                # The client before is left open: others are in the middle of a read with it.
+                # The previous client stays open: other triggers may be reading with it.
                 slot.client = AsyncVendorClient(settings)
             slot.resolved_at = time.monotonic()
         return slot.client
 
 
 async def close_shared_clients() -> None:
-    """Close every client of the running event loop. For tests; a triggerer's end closes its sockets."""
+    """Close every client of the running event loop. For tests: a triggerer's end closes its sockets."""
     for slot in _slots.pop(asyncio.get_running_loop(), {}).values():
         if slot.client is not None:
             await slot.client.close()

@@ -1,12 +1,20 @@
 """
 Durable state of every paid separation: one entry per track and separation, changed by compare-and-swap.
 
-Intent first: an attempt is in the ledger before its submit is sent, so a crash leaves a trace and never a
-second charge.
+An attempt is in the ledger before its submit is sent, so a crash leaves a trace and never a second charge.
 """
 
 from __future__ import annotations
 
+from airflow_provider_vocalsep.ledger.claims import (
+    Attach,
+    Decision,
+    InDoubt,
+    Intent,
+    Landed,
+    Submit,
+    is_unpaid,
+)
 from airflow_provider_vocalsep.ledger.entry import (
     EntryState,
     Event,
@@ -17,22 +25,11 @@ from airflow_provider_vocalsep.ledger.entry import (
     Outcome,
     TaskInstanceRef,
 )
-from airflow_provider_vocalsep.ledger.errors import LedgerConflictError, LedgerError
+from airflow_provider_vocalsep.ledger.errors import ClaimLostError, LedgerConflictError, LedgerError
 from airflow_provider_vocalsep.ledger.ledger import Ledger
 from airflow_provider_vocalsep.ledger.store import LedgerStore, MemoryLedgerStore, S3LedgerStore
-from airflow_provider_vocalsep.ledger.transitions import (
-    Attach,
-    ClaimLostError,
-    Decision,
-    InDoubt,
-    Intent,
-    Landed,
-    Submit,
-    is_unpaid,
-)
 
 __all__ = [
-    "TaskInstanceRef",
     "Attach",
     "ClaimLostError",
     "Decision",
@@ -53,5 +50,6 @@ __all__ = [
     "Outcome",
     "S3LedgerStore",
     "Submit",
+    "TaskInstanceRef",
     "is_unpaid",
 ]

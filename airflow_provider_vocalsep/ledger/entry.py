@@ -1,4 +1,4 @@
-"""What the ledger knows about one paid separation. Written as JSON, readable without Airflow."""
+"""The ledger entry of one paid separation: JSON that is readable without Airflow."""
 
 from __future__ import annotations
 
@@ -18,46 +18,47 @@ from airflow_provider_vocalsep.api.vocabulary import SeparationType
 if TYPE_CHECKING:
     from airflow_provider_vocalsep.api.track import Track
 
-#: Version of the JSON that :class:`LedgerEntry` writes. A field that is added leaves it; one that changes its meaning does not.
+#: Version of the JSON that :class:`LedgerEntry` writes. It changes when a field changes its meaning, not when
+#: one is added.
 SCHEMA_VERSION = 1
 
-#: Query parameters that only sign a link; the file behind it is the same without them.
-#: S3 SigV4 and SigV2, CloudFront and Google Cloud Storage, from each service's page on signed URLs.
+#: Query parameters that only sign a URL and do not change its file: S3 SigV4 and SigV2, CloudFront and Google
+#: Cloud Storage, from each service's page on signed URLs.
 _SIGNING_PARAMETERS = ("x-amz-", "x-goog-", "awsaccesskeyid", "signature", "expires", "key-pair-id", "policy")
 
 
 class EntryState(str, Enum):
-    """Where a separation stands."""
+    """State of a separation."""
 
-    #: An attempt is about to submit, or did and has not heard the answer.
+    #: An attempt is about to submit, or has submitted and its answer is not recorded.
     CLAIMED = "claimed"
     #: The vendor accepted and charged it; its task id is known.
     SUBMITTED = "submitted"
-    #: The vendor is done; the stems are not all landed yet.
+    #: The vendor has finished; the stems have not all landed yet.
     SEPARATED = "separated"
     #: The stems and their manifest are in the bucket.
     LANDED = "landed"
-    #: The last attempt came to nothing. It may be claimed anew.
+    #: The last attempt failed. A new attempt may claim the separation.
     FAILED = "failed"
 
 
-class _Kept(BaseModel):
-    """A part of an entry; what a newer version wrote into it survives a change by this one."""
+class _EntryModel(BaseModel):
+    """A part of an entry. Fields that a newer version added survive a change by this one."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class TaskInstanceRef(_Kept):
+class TaskInstanceRef(_EntryModel):
     """
-    Who asked: the Airflow task instance, as far as there is one.
+    The Airflow task instance that asks for a separation, in one of its tries.
 
     :param dag_id: Its DAG.
     :param run_id: Its DAG run.
     :param task_id: Its Airflow task.
     :param map_index: Its map index, -1 when it is not mapped.
     :param try_number: Its try, from 1.
-    :param user: The Airflow user who triggered its DAG run; ``None`` for a run that nobody triggered by hand, and where
-        Airflow does not tell (before 3.2).
+    :param user: The Airflow user who triggered its DAG run; ``None`` for a run that no user triggered, and
+        before Airflow 3.2, which does not provide it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -71,7 +72,7 @@ class TaskInstanceRef(_Kept):
 
     @property
     def instance(self) -> tuple[str, str, str, int]:
-        """The task instance, whichever try it is in."""
+        """The task instance without its try."""
         return self.dag_id, self.run_id, self.task_id, self.map_index
 
     def __str__(self) -> str:
@@ -82,12 +83,11 @@ class TaskInstanceRef(_Kept):
 @dataclass(frozen=True)
 class Identity:
     """
-    What is paid for exactly once.
+    Identity of a separation. It is paid for exactly once.
 
     :param account: Name of the vendor account that pays.
-    :param source: The audio: ``task_id/audio_id`` of a generated track, or the address of an own file.
-    :param separation_type: What it is separated into.
-    :param stem_name: The stem asked for with ``split_stem_advanced``.
+    :param source: The audio: ``task_id/audio_id`` of a generated track, or the URL of an own file.
+    :param stem_name: The stem requested with ``split_stem_advanced``.
     """
 
     account: str
@@ -99,18 +99,18 @@ class Identity:
     def of(
         cls, track: Track, *, account: str, separation_type: SeparationType, stem_name: str | None
     ) -> Identity:
-        """Identify the separation of ``track``, by its audio: a renamed track is not paid for again."""
+        """Return the identity of a track's separation; a renamed track keeps it and is not paid again."""
         return cls(account, source_of(track), separation_type, stem_name)
 
     @property
     def digest(self) -> str:
-        """SHA-256 in hex; names the ledger object."""
+        """SHA-256 in hex; the name of the ledger object."""
         parts = [self.account, self.source, self.separation_type.value, self.stem_name or ""]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def source_of(track: Track) -> str:
-    """Name the audio of a track in a way that survives a new presigned link to the same file."""
+    """Return a name of the track's audio that stays the same for a new presigned URL of the same file."""
     if track.audio_url is None:
         return f"{track.task_id}/{track.audio_id}"
     parts = urlsplit(track.audio_url)
@@ -122,15 +122,15 @@ def source_of(track: Track) -> str:
     return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), ""))
 
 
-class Outcome(_Kept):
+class Outcome(_EntryModel):
     """
-    How an attempt came to nothing.
+    How an attempt failed.
 
-    :param at: When.
+    :param at: When it failed.
     :param verdict: What the vendor's code means, see :class:`~airflow_provider_vocalsep.api.errors.Verdict`.
     :param code: The vendor's code.
-    :param message: What happened, in the words of the error that the Airflow task showed.
-    :param final: Airflow was told not to retry, so whoever claims next was sent by a person or a new run.
+    :param message: Message of the error that the Airflow task raised.
+    :param final: Airflow does not retry the task, so a person or a new DAG run makes the next attempt.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -142,18 +142,19 @@ class Outcome(_Kept):
     final: bool = False
 
 
-class Attempt(_Kept):
+class Attempt(_EntryModel):
     """
-    One submit, from the intent to its end.
+    One submit, from its claim to its end.
 
     :param attempt_id: Random id, written before the submit is sent.
-    :param asked_by: Who sends it.
-    :param fingerprint: State of the audio when it was claimed; empty for generated tracks, which never change.
-    :param claimed_at: When the intent was written, renewed right before each time the submit is sent.
+    :param asked_by: The task instance that sends the submit.
+    :param fingerprint: Version of the audio when it was claimed; empty for generated tracks, which never
+        change.
+    :param claimed_at: When the claim was written; renewed right before each time the submit is sent.
     :param vendor_task_id: The vendor's answer; ``None`` while it is unknown.
     :param submitted_at: When the answer was recorded.
-    :param outcome: Set when the attempt came to nothing.
-    :param calls_back: Its submit carries an address that reports back to ``asked_by``.
+    :param outcome: Set when the attempt failed.
+    :param calls_back: Whether the submit carries a callback URL that reports to ``asked_by``.
     """
 
     attempt_id: str
@@ -166,14 +167,14 @@ class Attempt(_Kept):
     calls_back: bool = False
 
 
-class Landing(_Kept):
+class Landing(_EntryModel):
     """
-    One place where the stems landed.
+    One destination at which the stems landed.
 
     :param at: When the manifest was written.
-    :param vendor_task_id: The vendor task that they came from.
-    :param stems: How many.
-    :param bytes: Their size together.
+    :param vendor_task_id: The vendor task that the stems come from.
+    :param stems: Number of stems.
+    :param bytes: Total size of the stems.
     """
 
     at: datetime
@@ -182,14 +183,14 @@ class Landing(_Kept):
     bytes: int
 
 
-class File(_Kept):
+class File(_EntryModel):
     """
-    A stem that landed, as it was then.
+    A stem as it landed.
 
     :param name: Name of the stem.
-    :param uri: Where it was put.
+    :param uri: URI of its object.
     :param bytes: Its size.
-    :param sha256: SHA-256 of its bytes, hex.
+    :param sha256: SHA-256 of its bytes, in hex.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -200,21 +201,21 @@ class File(_Kept):
     sha256: str
 
 
-class Event(_Kept):
+class Event(_EntryModel):
     """
-    One line of the history.
+    One event of the history.
 
     :param at: When it happened first.
-    :param event: What happened, in one word.
-    :param by: Who was at it, the latest when ``count`` is above 1.
-    :param attempt_id: The attempt it belongs to.
-    :param vendor_task_id: The vendor task it belongs to.
+    :param event: Name of the event.
+    :param by: The task instance that caused it; the latest one when ``count`` is above 1.
+    :param attempt_id: The attempt that it belongs to.
+    :param vendor_task_id: The vendor task that it belongs to.
     :param code: The vendor's code.
-    :param message: In words.
-    :param count: How many times in a row.
+    :param message: What happened, for people.
+    :param count: How many times in a row it happened.
     :param last_at: When it happened last.
-    :param credits: Credits that it cost, by the vendor's price list; below zero for what was given back.
-    :param status: The vendor's word for how its task stands.
+    :param credits: Credits that it cost, by the vendor's price list; negative for a refund.
+    :param status: The vendor's status of its task.
     :param files: The stems that landed.
     """
 
@@ -232,21 +233,21 @@ class Event(_Kept):
     files: tuple[File, ...] | None = None
 
 
-class LedgerEntry(_Kept):
+class LedgerEntry(_EntryModel):
     """
     Everything known about one paid separation.
 
     :param schema_version: Version of this JSON.
     :param account: Name of the vendor account that pays.
-    :param source: The audio: ``task_id/audio_id`` of a generated track, or the address of an own file.
-    :param separation_type: What it is separated into.
-    :param stem_name: The stem asked for with ``split_stem_advanced``.
-    :param track_key: The key under which the track was asked for first.
-    :param title: Its title, for people.
-    :param state: Where it stands.
+    :param source: The audio: ``task_id/audio_id`` of a generated track, or the URL of an own file.
+    :param separation_type: The kind of separation.
+    :param stem_name: The stem requested with ``split_stem_advanced``.
+    :param track_key: Key of the track in the first request.
+    :param title: Title of the track, for people.
+    :param state: State of the separation.
     :param attempts: Every submit, the latest last.
     :param landings: Where the stems are, by manifest URI.
-    :param history: What happened, oldest first; nothing is ever taken out of it.
+    :param history: What happened, oldest first; no event is ever removed.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -268,17 +269,17 @@ class LedgerEntry(_Kept):
 
     @property
     def unanswered(self) -> list[Attempt]:
-        """The attempts of which it is not known whether the vendor took, and charged, them."""
+        """The attempts whose submit the vendor may have accepted and charged: no answer is recorded."""
         return [a for a in self.attempts if a.vendor_task_id is None and a.outcome is None]
 
-    def holder(self, fingerprint: str) -> Attempt | None:
-        """The latest attempt at this version of the audio."""
+    def latest_attempt(self, fingerprint: str) -> Attempt | None:
+        """Return the latest attempt at a version of the audio."""
         return next((a for a in reversed(self.attempts) if a.fingerprint == fingerprint), None)
 
     def attempt(self, attempt_id: str) -> Attempt | None:
-        """Find an attempt by its id."""
+        """Return an attempt by its id."""
         return next((a for a in self.attempts if a.attempt_id == attempt_id), None)
 
     def to_json(self) -> bytes:
-        """Serialise for the store."""
+        """Serialise the entry for the store."""
         return self.model_dump_json(indent=1, exclude_none=True).encode()

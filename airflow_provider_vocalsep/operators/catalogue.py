@@ -18,7 +18,7 @@ from airflow_provider_vocalsep.api.errors import VocalSepError
 from airflow_provider_vocalsep.api.requests import parse_separation_type
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.catalogue.errors import CatalogueError, NoRoomError
-from airflow_provider_vocalsep.catalogue.plan import Plan, SeenKeys, chunks
+from airflow_provider_vocalsep.catalogue.plan import Plan, SeenKeys, split_into_chunks
 from airflow_provider_vocalsep.catalogue.sources import read_rows
 from airflow_provider_vocalsep.links.page import PageLink, run_page
 from airflow_provider_vocalsep.observability.lineage import MAX_LISTED, Dataset, report_hook_lineage
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskInstanceKey
 
     from airflow_provider_vocalsep.api.track import Track
-    from airflow_provider_vocalsep.catalogue.sources import Numbered
+    from airflow_provider_vocalsep.catalogue.sources import NumberedRow
     from airflow_provider_vocalsep.storage.store import ObjectStore
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def load_tracks(
             on_duplicate=lambda line, reason: log.warning("%s line %d: %s", catalogue, line, reason),
         )
         with open_catalogue(catalogue, aws_conn_id) as file:
-            tracks = list(plan.tracks(read_rows(file, catalogue)))
+            tracks = list(plan.read_tracks(read_rows(file, catalogue)))
         _report_rejects(plan, catalogue, bad_rows)
     except VocalSepError as e:
         raise_for_airflow(e)
@@ -174,7 +174,7 @@ class PlanCatalogueOperator(BaseOperator):
                 on_reject=lambda line, reason, row: _write_reject(rejects, line, reason, row),
             )
             written = []
-            for first, last, body in chunks(plan.tracks(self._rows()), size):
+            for first, last, body in split_into_chunks(plan.read_tracks(self._rows()), size):
                 key = folder.key(f"tracks-{first:06}-{last:06}.jsonl")
                 store.put(folder.bucket, key, body, content_type=_JSON_LINES)
                 written.append(folder.uri_of(key))
@@ -210,7 +210,7 @@ class PlanCatalogueOperator(BaseOperator):
             raise CatalogueError(f"chunk_size is a number of tracks, not {self.chunk_size!r}.")
         return size
 
-    def _rows(self) -> Iterator[Numbered]:
+    def _rows(self) -> Iterator[NumberedRow]:
         if (self.catalogue is None) is (self.sql is None):
             raise CatalogueError("Give either a catalogue or a sql query.")
         if self.sql is not None:
@@ -270,7 +270,7 @@ def open_catalogue(catalogue: str, aws_conn_id: str | None) -> Iterator[IO[bytes
         raise CatalogueError(f"Catalogue {catalogue} could not be read: {e}") from e
 
 
-def _query(sql: str, conn_id: str | None) -> Iterator[Numbered]:
+def _query(sql: str, conn_id: str | None) -> Iterator[NumberedRow]:
     if not conn_id:
         raise CatalogueError("A sql query needs sql_conn_id, the connection of its database.")
     hook: Any = BaseHook.get_hook(conn_id)

@@ -1,10 +1,11 @@
 """
-Coverage-guided fuzzing of the callback receiver: whatever comes in, the answer is one of those documented.
+Coverage-guided fuzzing of the callback receiver: the answer to any request has a documented status.
 
     make fuzz                               # a minute
     make fuzz ARGS="-max_total_time=600"    # libFuzzer's options
 
-Half of the requests carry a valid token, so that the body is reached; nothing else may ever reach the database.
+Half of the requests carry a valid token, so that their body is parsed. No other request may reach the
+database.
 """
 
 from __future__ import annotations
@@ -56,47 +57,47 @@ loop = asyncio.new_event_loop()
 delivered: list[object] = []
 
 
-def take_note(delivery):
+def record_delivery(delivery):
     delivered.append(delivery)
     return resume.Effect.REMEMBERED, False
 
 
-resume.deliver = take_note
+resume.deliver = record_delivery
 
 
-def one_request(data: bytes) -> None:
-    """Read a request out of the bytes, send it, and check the answer."""
+def check_one_request(data: bytes) -> None:
+    """Build a request from the bytes, send it, and check the answer."""
     if data[:1] == GENUINE:
         method, token, kind, body = "POST", VALID, KINDS[0], data[1:]
     else:
         source = atheris.FuzzedDataProvider(data)
-        token = VALID if source.ConsumeBool() else _changed(source)
+        token = VALID if source.ConsumeBool() else _make_invalid_token(source)
         method = source.PickValueInList(["POST", "POST", "GET", "PUT", "\x00"])
         kind = source.PickValueInList(KINDS) if source.ConsumeBool() else source.ConsumeBytes(40)
         body = source.ConsumeBytes(atheris.ALL_REMAINING)
     half = len(body) // 2
     delivered.clear()
     headers = [(b"content-type", kind)]
-    status = loop.run_until_complete(_ask(method, token, headers, [body[:half], body[half:]]))
+    status = loop.run_until_complete(_send(method, token, headers, [body[:half], body[half:]]))
     assert status in DOCUMENTED, status
     assert not delivered or (token == VALID and method == "POST" and status == 200), token
 
 
-def _changed(source) -> str:
-    """Return a token of nobody's, or the valid one with a few characters in it changed."""
+def _make_invalid_token(source) -> str:
+    """Return random text, or the valid token with a few characters changed."""
     if source.ConsumeBool():
         return source.ConsumeUnicodeNoSurrogates(200)
     at = source.ConsumeIntInRange(0, len(VALID))
     return VALID[:at] + source.ConsumeUnicodeNoSurrogates(4) + VALID[at + source.ConsumeIntInRange(0, 4) :]
 
 
-async def _ask(method: str, token: str, headers: list[tuple[bytes, bytes]], chunks: list[bytes]) -> int:
-    left = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
-    left.append({"type": "http.request", "body": b"", "more_body": False})
+async def _send(method: str, token: str, headers: list[tuple[bytes, bytes]], chunks: list[bytes]) -> int:
+    messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
+    messages.append({"type": "http.request", "body": b"", "more_body": False})
     sent: list[dict] = []
 
     async def receive() -> dict:
-        return left.pop(0) if left else {"type": "http.disconnect"}
+        return messages.pop(0) if messages else {"type": "http.disconnect"}
 
     async def send(message: dict) -> None:
         sent.append(message)
@@ -120,5 +121,5 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory(prefix="vocalsep-fuzz-") as corpus:
         for number, seed in enumerate(SEEDS):
             Path(corpus, str(number)).write_bytes(GENUINE + json.dumps(seed).encode())
-        atheris.Setup([sys.argv[0], "-max_len=4096", *arguments, corpus], one_request)
+        atheris.Setup([sys.argv[0], "-max_len=4096", *arguments, corpus], check_one_request)
         atheris.Fuzz()

@@ -1,4 +1,4 @@
-"""Catalogues cut into chunks in a real bucket."""
+"""PlanCatalogueOperator cuts catalogues into chunks in a real bucket."""
 
 from __future__ import annotations
 
@@ -51,24 +51,27 @@ def get(s3):
 
 
 CSV = b"key,task_id,audio_id\n" + b"".join(b"k%d,t,a%d\n" % (n, n) for n in range(5))
+CSV_WITH_BAD_ROWS = CSV + b"bad,t,\n" + b"k0,other,a\n"
 
 
 def keys(get, chunks):
     return [[row["key"] for row in get(chunk)] for chunk in chunks]
 
 
-class TestAPlan:
-    def test_lies_beside_the_stems_in_numbered_chunks(self, plan, put, get, destination):
+class TestPlanCatalogueOperator:
+    def test_chunks_are_numbered_and_lie_beside_the_stems(self, plan, put, get, destination):
         chunks = plan(put("c.csv", CSV))
 
         assert keys(get, chunks) == [["k0", "k1"], ["k2", "k3"], ["k4"]]
+
         folder = f"{destination}/_vocalsep/runs/d/"
         assert all(chunk.startswith(folder) for chunk in chunks)
         assert chunks[2].endswith("/plan/tracks-000005-000005.jsonl")
         assert plan(put("c.csv", CSV)) == chunks
 
-    def test_is_made_of_what_lies_elsewhere_too(self, plan, put, get, tmp_path):
+    def test_compressed_catalogue_is_read_from_s3_and_from_a_local_path(self, plan, put, get, tmp_path):
         (tmp_path / "c.csv.gz").write_bytes(gzip.compress(CSV))
+
         for catalogue in (
             put("c.csv.gz", gzip.compress(CSV)),
             str(tmp_path / "c.csv.gz"),
@@ -76,11 +79,11 @@ class TestAPlan:
         ):
             assert keys(get, plan(catalogue, chunk_size=10)) == [["k0", "k1", "k2", "k3", "k4"]]
 
-    def test_is_made_of_a_list_and_of_nothing(self, plan, get):
+    def test_list_of_tracks_is_planned_and_an_empty_list_has_no_chunk(self, plan, get):
         assert keys(get, plan([{"key": "one", "task_id": "t", "audio_id": "a"}])) == [["one"]]
         assert plan([]) == []
 
-    def test_is_made_of_a_query(self, plan, get, monkeypatch, tmp_path):
+    def test_rows_of_a_query_are_planned(self, plan, get, monkeypatch, tmp_path):
         def connect():
             connection = sqlite3.connect(":memory:")
             connection.executescript(
@@ -90,37 +93,36 @@ class TestAPlan:
 
         hook = SimpleNamespace(get_conn=connect)
         monkeypatch.setattr(operators.BaseHook, "get_hook", lambda conn_id: hook)
+
         assert keys(get, plan(sql="SELECT * FROM t", sql_conn_id="warehouse")) == [["1"]]
 
-    def test_leaves_out_what_has_landed_when_asked(self, plan, put, get):
+    def test_only_new_leaves_out_landed_tracks(self, plan, put, get):
         put("k1/separate_vocal/manifest.json", b"{}")
         put("k2/split_stem/manifest.json", b"{}")
 
         assert keys(get, plan(put("c.csv", CSV), only_new=True, chunk_size=9)) == [["k0", "k2", "k3", "k4"]]
 
-    def test_of_too_many_chunks_says_which_size_would_do(self, plan, monkeypatch):
+    def test_too_many_chunks_fail_with_the_smallest_possible_chunk_size(self, plan, monkeypatch):
         monkeypatch.setattr(operators.conf, "getint", lambda *_, **__: 2)
+
         with pytest.raises(AirflowFailException, match="Set chunk_size to 3 or more"):
             plan([{"key": f"k{n}", "task_id": "t", "audio_id": "a"} for n in range(5)])
 
-
-class TestBadRows:
-    BODY = CSV + b"bad,t,\n" + b"k0,other,a\n"
-
-    def test_stop_it_and_all_are_listed(self, plan, put, get, destination):
+    def test_bad_rows_fail_the_plan_and_all_are_listed(self, plan, put, get, destination):
         with pytest.raises(
             AirflowFailException, match=r"(?s)2 of 7 rows.*line 7: .*line 8: .*All are in s3://"
         ) as e:
-            plan(put("c.csv", self.BODY))
+            plan(put("c.csv", CSV_WITH_BAD_ROWS))
+
         rejects = get(str(e.value).rsplit("All are in ", 1)[1].rstrip("."))
         assert [(row["line"], row["row"]["key"]) for row in rejects] == [(7, "bad"), (8, "k0")]
 
-    def test_are_skipped_when_asked(self, plan, put, get):
-        assert len(sum(keys(get, plan(put("c.csv", self.BODY), bad_rows="skip")), [])) == 5
+    def test_bad_rows_are_skipped_on_request(self, plan, put, get):
+        assert len(sum(keys(get, plan(put("c.csv", CSV_WITH_BAD_ROWS), bad_rows="skip")), [])) == 5
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         ({}, "either a catalogue or a sql query"),
         ({"sql": "SELECT 1"}, "sql_conn_id"),
@@ -130,6 +132,6 @@ class TestBadRows:
         ({"catalogue": "s3://stems/no-such.csv"}, "could not be read"),
     ],
 )
-def test_wrong_arguments_are_named(plan, arguments, says):
-    with pytest.raises(AirflowFailException, match=says):
+def test_invalid_argument_is_named(plan, arguments, message):
+    with pytest.raises(AirflowFailException, match=message):
         plan(**arguments)

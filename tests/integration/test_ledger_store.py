@@ -50,34 +50,34 @@ ONE = Identity("sunoapi", "t/a", SeparationType.SEPARATE_VOCAL)
 TWO = Identity("sunoapi", "t/b", SeparationType.SPLIT_STEM)
 MANIFEST = "s3://stems/one/separate_vocal/manifest.json"
 
-#: Every request asked once and given up soon.
+#: Short time-outs and no retries.
 IMPATIENT = Config(connect_timeout=2, read_timeout=2, retries={"max_attempts": 0})
 
 CONDITIONS = {"If-Match", "If-None-Match"}
 ENTRY = b'{"account": "a", "source": "s", "separation_type": "separate_vocal", "track_key": "k", "state": '
 
 
-def asker(run: str) -> TaskInstanceRef:
+def task_instance(run: str) -> TaskInstanceRef:
     return TaskInstanceRef(dag_id="d", run_id=run, task_id="separate", map_index=3, try_number=1)
 
 
 def intent(run: str) -> Intent:
-    return Intent(attempt_id=f"attempt-{run}", asked_by=asker(run), track_key="one", title="🎵 One")
+    return Intent(attempt_id=f"attempt-{run}", asked_by=task_instance(run), track_key="one", title="🎵 One")
 
 
-def work(ledger: Ledger, identity: Identity) -> list[Any]:
-    """Go all the way, and return what the first claim is told and what another run is after each step."""
+def run_whole_way(ledger: Ledger, identity: Identity) -> list[Any]:
+    """Take a separation from claim to landing; return its decision, then another run's after each step."""
     landing = Landing(at=utc_now(), vendor_task_id="T1", stems=2, bytes=9)
-    told: list[Any] = [ledger.claim(identity, intent("run"), manifest_uri=MANIFEST)]
+    decisions: list[Any] = [ledger.claim(identity, intent("run"), manifest_uri=MANIFEST)]
     for step in (
         lambda: None,
         lambda: ledger.record_submitted(identity, "attempt-run", "T1"),
-        lambda: ledger.record_separated(identity, "T1", asker("run")),
-        lambda: ledger.record_landed(identity, MANIFEST, landing, asker("run")),
+        lambda: ledger.record_separated(identity, "T1", task_instance("run")),
+        lambda: ledger.record_landed(identity, MANIFEST, landing, task_instance("run")),
     ):
         step()
-        told.append(ledger.claim(identity, intent("another"), manifest_uri=MANIFEST))
-    return told
+        decisions.append(ledger.claim(identity, intent("another"), manifest_uri=MANIFEST))
+    return decisions
 
 
 @pytest.fixture
@@ -85,20 +85,23 @@ def ledger(s3: S3Client, bucket: str, prefix: str) -> Ledger:
     return Ledger(S3LedgerStore(s3, bucket, prefix))
 
 
-def stored(ledger: Ledger, body: bytes | None = None) -> bytes:
-    """Return the object of ``ONE`` as it is, replaced by ``body`` first."""
-    client, place = ledger.store.client, ledger.uri_of(ONE).removeprefix("s3://").split("/", 1)
-    where = dict(zip(("Bucket", "Key"), place, strict=True))
-    if body is not None:
-        client.put_object(Body=body, **where)
-    return client.get_object(**where)["Body"].read()
+def read_object(ledger: Ledger) -> bytes:
+    """Return the object of ``ONE``."""
+    bucket, key = ledger.uri_of(ONE).removeprefix("s3://").split("/", 1)
+    return ledger.store.client.get_object(Bucket=bucket, Key=key)["Body"].read()
 
 
-def warnings(caplog: Caplog) -> list[str]:
+def write_object(ledger: Ledger, body: bytes) -> None:
+    """Replace the object of ``ONE``."""
+    bucket, key = ledger.uri_of(ONE).removeprefix("s3://").split("/", 1)
+    ledger.store.client.put_object(Bucket=bucket, Key=key, Body=body)
+
+
+def warnings_of(caplog: Caplog) -> list[str]:
     return [r.getMessage() for r in caplog.records if r.name.startswith("airflow_provider_vocalsep")]
 
 
-def at_once(threads: int, do: Callable[[int], Any]) -> list[Any]:
+def run_concurrently(threads: int, do: Callable[[int], Any]) -> list[Any]:
     barrier = Barrier(threads)
 
     def start(number: int) -> Any:
@@ -109,12 +112,12 @@ def at_once(threads: int, do: Callable[[int], Any]) -> list[Any]:
         return list(pool.map(start, range(threads)))
 
 
-#: States in the order in which an entry goes through them.
+#: States in the order of an entry's life.
 ORDER = [EntryState.CLAIMED, EntryState.SUBMITTED, EntryState.SEPARATED, EntryState.LANDED]
 
 
-class Versions(S3LedgerStore):
-    """Keeps what it wrote, by the version that it replaced."""
+class RecordingStore(S3LedgerStore):
+    """Records each entry that it wrote, by the version that it replaced."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -126,25 +129,25 @@ class Versions(S3LedgerStore):
         return etag
 
 
-def chain(stores: list[Versions], identity: Identity) -> list[LedgerEntry]:
-    """Return all versions of an entry in their order; each replaced the one before."""
+def order_versions(stores: list[RecordingStore]) -> list[LedgerEntry]:
+    """Return all versions of an entry in the order in which each replaced the one before."""
     replaced = {**stores[0].written, **stores[1].written}
     assert len(replaced) == sum(len(store.written) for store in stores), "two writers replaced one version"
-    version, found = None, []
+    version, ordered = None, []
     while version in replaced:
         version, entry = replaced.pop(version)
-        found.append(entry)
-    assert not replaced, "a version was written over another than it was made of"
-    return found
+        ordered.append(entry)
+    assert not replaced, "an entry replaced another version than the one it was made from"
+    return ordered
 
 
-class TestManyAtOnce:
+class TestConcurrentWriters:
     @pytest.mark.parametrize("shared", [False, True], ids=["a client each", "one ledger"])
     @pytest.mark.parametrize("before", [0, 1], ids=["a new track", "a failed track"])
-    def test_claim_and_exactly_one_may_submit(
+    def test_exactly_one_of_many_concurrent_claims_may_submit(
         self, seaweed: SeaweedServer, ledger: Ledger, caplog: Caplog, shared: bool, before: int
     ) -> None:
-        """The condition on a new track is If-None-Match, on a failed one If-Match."""
+        """A new track is written with If-None-Match, a failed one with If-Match."""
         store = ledger.store
         ledgers = [ledger] * 16
         if not shared:
@@ -152,45 +155,57 @@ class TestManyAtOnce:
         if before:
             ledger.claim(ONE, intent("first"))
             ledger.record_failed(ONE, "attempt-first", Outcome(at=utc_now(), verdict=Verdict.RETRY))
-        decisions = at_once(16, lambda number: ledgers[number].claim(ONE, intent(f"run-{number}")))
+
+        decisions = run_concurrently(16, lambda number: ledgers[number].claim(ONE, intent(f"run-{number}")))
+
         assert Counter(map(type, decisions)) == {Submit: 1, InDoubt: 15}
+
         entry = ledger.read(ONE)
         assert len(entry.attempts) == before + 1
         assert [d.attempt_id for d in decisions if isinstance(d, Submit)] == [entry.current.attempt_id]
+
         doubts = [d for d in decisions if isinstance(d, InDoubt)]
         assert all(doubt.attempt == entry.current and doubt.in_flight for doubt in doubts)
-        assert warnings(caplog) == []
+        assert warnings_of(caplog) == []
 
-    def test_write_to_one_history_and_nothing_is_lost(self, ledger: Ledger) -> None:
+    def test_concurrent_writes_to_one_history_lose_no_event(self, ledger: Ledger) -> None:
         ledger.claim(ONE, intent("run"))
 
         def write(number: int) -> None:
             for line in range(10):
-                ledger.append_event(ONE, "noted", by=asker(f"run-{number}"), message=f"{number}.{line}")
+                ledger.append_event(
+                    ONE, "noted", by=task_instance(f"run-{number}"), message=f"{number}.{line}"
+                )
 
-        at_once(8, write)
+        run_concurrently(8, write)
+
         lines = [event.message for event in ledger.read(ONE).history[1:]]
+
         assert sorted(lines) == [f"{number}.{line}" for number in range(8) for line in range(10)]
-        assert sorted(lines, key=lambda m: m[0]) == sorted(lines), "each writer's lines are in its order"
+        assert sorted(lines, key=lambda m: m[0]) == sorted(lines), "events of one writer are out of order"
 
 
-class TestTwoRunsAtOnce:
-    """Both write one entry at the same moment, again and again: in whichever order, nothing that was written goes."""
+class TestTwoConcurrentRuns:
+    """Both write one entry at the same time, many times over: no order of their writes loses anything."""
 
     ROUNDS, AT_MOST = 40, 400
 
-    def test_lose_no_event_and_undo_no_state(self, seaweed: SeaweedServer, ledger: Ledger) -> None:
-        stores = [Versions(seaweed.client(), ledger.store.bucket, ledger.store.prefix) for _ in range(2)]
+    def test_two_concurrent_runs_lose_no_event_and_undo_no_state(
+        self, seaweed: SeaweedServer, ledger: Ledger
+    ) -> None:
+        stores = [
+            RecordingStore(seaweed.client(), ledger.store.bucket, ledger.store.prefix) for _ in range(2)
+        ]
         orders: set[tuple[tuple[str, str | None], ...]] = set()
         for round_number in range(self.AT_MOST):
             if round_number >= self.ROUNDS and len(orders) > 5:
                 break
             identity = Identity("sunoapi", f"t/{round_number}", SeparationType.SEPARATE_VOCAL)
-            at_once(
+            run_concurrently(
                 2,
                 lambda number, identity=identity: self.run(Ledger(stores[number]), identity, f"run-{number}"),
             )
-            written = chain(stores, identity)
+            written = order_versions(stores)
             for before, after in pairwise(written):
                 assert after.history[: len(before.history)] == before.history
                 assert [a.attempt_id for a in after.attempts[: len(before.attempts)]] == [
@@ -201,19 +216,20 @@ class TestTwoRunsAtOnce:
             entry = written[-1]
             assert entry == ledger.read(identity)
             assert entry.state is EntryState.LANDED
-            said = [event.message for event in entry.history if event.event == "noted"]
-            assert sorted(said) == sorted(f"run-{run} {step}" for run in range(2) for step in range(4))
+            notes = [event.message for event in entry.history if event.event == "noted"]
+            assert sorted(notes) == sorted(f"run-{run} {step}" for run in range(2) for step in range(4))
             assert Counter(e.event for e in entry.history)["submitted"] == 1
             orders.add(tuple((event.event, event.message) for event in entry.history))
             for store in stores:
                 store.written.clear()
-        assert len(orders) > 5, "the two came in each other's way, in many ways"
+
+        assert len(orders) > 5, "the two runs did not interleave in enough ways"
 
     def run(self, ledger: Ledger, identity: Identity, run: str) -> None:
-        """What both do to an entry: whoever claims it submits, either of them takes it to its end."""
+        """Do the work of one run: the run with the claim submits, and both record separated and landed."""
 
         def note(step: int) -> None:
-            ledger.append_event(identity, "noted", by=asker(run), message=f"{run} {step}")
+            ledger.append_event(identity, "noted", by=task_instance(run), message=f"{run} {step}")
 
         decision = ledger.claim(identity, intent(run), manifest_uri=MANIFEST)
         note(0)
@@ -222,39 +238,43 @@ class TestTwoRunsAtOnce:
         while (known := ledger.read(identity)) is None or not known.current.vendor_task_id:
             time.sleep(0.001)
         note(1)
-        ledger.record_separated(identity, "T1", asker(run))
+        ledger.record_separated(identity, "T1", task_instance(run))
         note(2)
         landing = Landing(at=utc_now(), vendor_task_id="T1", stems=2, bytes=9)
-        ledger.record_landed(identity, f"{MANIFEST}/{run}", landing, asker(run))
+        ledger.record_landed(identity, f"{MANIFEST}/{run}", landing, task_instance(run))
         note(3)
 
 
-class TestTheWholeWay:
-    def test_tells_another_run_to_wait_to_attach_and_that_it_has_landed(self, ledger: Ledger) -> None:
-        ours, doubt, submitted, separated, landed = work(ledger, ONE)
+class TestLifeOfAnEntry:
+    def test_another_run_is_in_doubt_then_attaches_then_has_landed(self, ledger: Ledger) -> None:
+        ours, doubt, submitted, separated, landed = run_whole_way(ledger, ONE)
         entry = ledger.read(ONE)
         known = "T1", entry.current.submitted_at, "attempt-run"
+
         assert ours == Submit("attempt-run")
         assert isinstance(doubt, InDoubt)
         assert doubt.in_flight
         assert [submitted, separated, landed] == [Attach(*known), Attach(*known), Landed(*known)]
         assert len(entry.attempts) == 1
 
-    def test_is_plain_json_at_the_address_that_the_documentation_names(
+    def test_entry_is_plain_json_at_the_documented_key(
         self, ledger: Ledger, bucket: str, prefix: str
     ) -> None:
-        work(ledger, ONE)
+        run_whole_way(ledger, ONE)
+
         digest = hashlib.sha256(b'["sunoapi", "t/a", "separate_vocal", ""]').hexdigest()
+
         assert ledger.uri_of(ONE) == f"s3://{bucket}/{prefix}/{digest[:2]}/{digest}.json"
-        content = json.loads(stored(ledger))
+
+        content = json.loads(read_object(ledger))
         assert (content["state"], content["source"], content["title"]) == ("landed", "t/a", "🎵 One")
         assert content["attempts"][0]["vendor_task_id"] == "T1"
         assert content["landings"][MANIFEST]["stems"] == 2
         assert [(e["event"], e["count"]) for e in content["history"]] == [
-            ("claimed", 1), ("submitted", 1), ("attached", 1), ("separated", 1), ("attached", 1), ("landed", 1),
-        ]  # fmt: skip
+            (name, 1) for name in ("claimed", "submitted", "attached", "separated", "attached", "landed")
+        ]
 
-    def test_is_ours_though_the_answer_to_the_claim_was_lost_and_botocore_sent_it_again(
+    def test_claim_holds_when_botocore_repeats_its_write_after_a_lost_answer(
         self, seaweed: SeaweedServer, ledger: Ledger
     ) -> None:
         client, statuses = seaweed.client(), []
@@ -265,7 +285,9 @@ class TestTheWholeWay:
                 request.reset_stream()
 
         client.meta.events.register("before-send.s3.PutObject", send_before)
+
         flaky = Ledger(S3LedgerStore(client, ledger.store.bucket, ledger.store.prefix))
+
         assert flaky.claim(ONE, intent("run")) == Submit("attempt-run")
         assert statuses == [200]
         assert len(ledger.read(ONE).attempts) == 1
@@ -279,19 +301,23 @@ class TestTheWholeWay:
             pytest.param(lambda entry: entry["history"][0], id="in an event"),
         ],
     )
-    def test_keeps_what_a_newer_version_wrote(self, ledger: Ledger, where: Callable[[Any], Any]) -> None:
-        work(ledger, ONE)
-        content = json.loads(stored(ledger))
+    def test_fields_of_a_newer_version_survive_a_change(
+        self, ledger: Ledger, where: Callable[[Any], Any]
+    ) -> None:
+        run_whole_way(ledger, ONE)
+        content = json.loads(read_object(ledger))
         content["schema_version"] = 2
         where(content)["rating"] = {"stars": 5, "by": ["me"]}
-        stored(ledger, json.dumps(content).encode())
-        ledger.append_event(ONE, "noted", by=asker("run"))
-        after = json.loads(stored(ledger))
+        write_object(ledger, json.dumps(content).encode())
+        ledger.append_event(ONE, "noted", by=task_instance("run"))
+
+        after = json.loads(read_object(ledger))
+
         assert after["history"].pop()["event"] == "noted"
         assert after == content
 
 
-class TestWhatCannotBeRead:
+class TestUnusableStore:
     @pytest.mark.parametrize(
         "body",
         [
@@ -304,14 +330,17 @@ class TestWhatCannotBeRead:
             pytest.param(ENTRY + b'"claimed", "attempts": []}', id="no attempts"),
         ],
     )
-    def test_is_an_error_that_names_it_and_never_a_new_claim(self, ledger: Ledger, body: bytes) -> None:
-        stored(ledger, body)
+    def test_unreadable_entry_is_an_error_that_names_it_and_never_a_new_claim(
+        self, ledger: Ledger, body: bytes
+    ) -> None:
+        write_object(ledger, body)
+
         with pytest.raises(LedgerError) as e:
             ledger.claim(ONE, intent("run"))
         assert ledger.uri_of(ONE) in str(e.value)
         with pytest.raises(LedgerError):
             ledger.record_submitted(ONE, "attempt-run", "T1")
-        assert stored(ledger) == body
+        assert read_object(ledger) == body
 
     @pytest.mark.parametrize(
         "changes, elsewhere, cause",
@@ -322,7 +351,7 @@ class TestWhatCannotBeRead:
             pytest.param({"endpoint_url": "http://127.0.0.1:9"}, None, "Could not connect", id="no server"),
         ],
     )
-    def test_because_of_the_store_is_an_error_soon(
+    def test_unusable_store_raises_an_error_within_seconds(
         self,
         seaweed: SeaweedServer,
         ledger: Ledger,
@@ -336,19 +365,21 @@ class TestWhatCannotBeRead:
         store = S3LedgerStore(client, elsewhere or ledger.store.bucket, ledger.store.prefix)
         ledger.claim(TWO, intent("run"))
         begun = time.monotonic()
+
         with pytest.raises(LedgerError, match=cause) as e:
             Ledger(store).claim(ONE, intent("run"))
         assert store.uri_of(ONE) in str(e.value)
-        if not elsewhere:  # SeaweedFS makes a bucket that is written to
+
+        if not elsewhere:  # SeaweedFS creates a bucket on its first write
             with pytest.raises(LedgerError, match=cause):
                 store.write(ONE, ledger.read(TWO), None)
         assert time.monotonic() - begun < 5
         assert ledger.read(ONE) is None
 
 
-class TestAStoreWithoutConditions:
+class TestStoreWithoutConditions:
     def refuse(self, request: Any, **_: Any) -> AWSResponse | None:
-        """Answer as stores do that know no such header."""
+        """Answer like a store that does not implement the header."""
         if not CONDITIONS & set(request.headers):
             return None
         response = AWSResponse(request.url, 501, {}, None)
@@ -360,14 +391,14 @@ class TestAStoreWithoutConditions:
         [CONDITIONS, {"If-Match"}, {"If-None-Match"}, None],
         ids=["ignores both", "ignores If-Match", "ignores If-None-Match", "refuses the headers"],
     )
-    def test_is_warned_of_once_and_good_for_one_run_at_a_time(
+    def test_store_without_conditions_warns_once_and_works_for_one_run_at_a_time(
         self, seaweed: SeaweedServer, ledger: Ledger, caplog: Caplog, ignored: set[str] | None
     ) -> None:
-        client, asked = seaweed.client(), []
+        client, conditions = seaweed.client(), []
 
         def strip(params: Any, **_: Any) -> None:
             if params["url_path"].endswith(".json"):
-                asked.append(CONDITIONS & set(params["headers"]))
+                conditions.append(CONDITIONS & set(params["headers"]))
             for name in ignored or ():
                 params["headers"].pop(name, None)
 
@@ -376,13 +407,15 @@ class TestAStoreWithoutConditions:
             client.meta.events.register("before-send.s3.PutObject", self.refuse)
         caplog.set_level(logging.WARNING)
         plain = Ledger(S3LedgerStore(client, ledger.store.bucket, ledger.store.prefix))
-        told = [Submit, InDoubt, Attach, Attach, Landed]
-        assert [type(decision) for decision in work(plain, ONE)] == told
-        (message,) = warnings(caplog)
+        expected = [Submit, InDoubt, Attach, Attach, Landed]
+
+        assert [type(decision) for decision in run_whole_way(plain, ONE)] == expected
+
+        (message,) = warnings_of(caplog)
         assert "ignores conditional writes" in message
         assert "only one run at a time" in message
-        assert [type(decision) for decision in work(plain, TWO)] == told
-        assert len(warnings(caplog)) == 1
-        assert asked
-        assert not any(asked), "written plainly, no condition that half works"
+        assert [type(decision) for decision in run_whole_way(plain, TWO)] == expected
+        assert len(warnings_of(caplog)) == 1
+        assert conditions
+        assert not any(conditions), "entries are written without any condition"
         assert ledger.read(TWO).state is EntryState.LANDED

@@ -1,7 +1,7 @@
 """
-Answers and callbacks as the vendors' pages and recordings show them; only the files' ids are ours.
+Answers and callbacks as in the vendors' documentation and in recordings; only the files' ids are ours.
 
-Key order, spelling, nulls and values are the vendors'. A test takes a deep copy before it changes one.
+Key order, spelling, nulls and values are the vendors'. A test makes a deep copy before it changes one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TWELVE_STEMS_ID = "e649edb7abfd759285bd41a47a634b10"
 FAILED_ID = "5e72d367bdfbe44785e28d72cb1697c7"
 CALLBACK_URL = "https://api.example.com/callback"
 
-#: Record key, callback key, `stem_type_group_name`, suffix of the file, our name.
+#: Record key, callback key, `stem_type_group_name`, suffix of the file name, name of the stem.
 TWELVE = [
     ("vocalUrl", "vocal_url", "Vocals", "Vocals", "vocals"),
     ("backingVocalsUrl", "backing_vocals_url", "Backing Vocals", "Backing_Vocals", "backing_vocals"),
@@ -35,20 +35,20 @@ TWELVE = [
 ALL_RECORD_KEYS = ["instrumentalUrl", "pianoUrl", *(row[0] for row in TWELVE)]
 
 
-def stem_id(place: int) -> str:
-    return f"{place:08d}-c6f4-4ade-bb47-f69738435528"
+def stem_id(number: int) -> str:
+    return f"{number:08d}-c6f4-4ade-bb47-f69738435528"
 
 
-def stem_url(place: int, suffix: str) -> str:
-    return f"{HOST}/{stem_id(place)}_{suffix}.mp3"
+def stem_url(number: int, suffix: str) -> str:
+    return f"{HOST}/{stem_id(number)}_{suffix}.mp3"
 
 
-def detail(place: int, group: str, suffix: str, duration: float) -> dict[str, Any]:
+def detail(number: int, group: str, suffix: str, duration: float) -> dict[str, Any]:
     return {
         "duration": duration,
-        "audio_url": stem_url(place, suffix),
+        "audio_url": stem_url(number, suffix),
         "stem_type_group_name": group,
-        "id": stem_id(place),
+        "id": stem_id(number),
     }
 
 
@@ -93,7 +93,7 @@ RECORD_TWELVE_STEMS: dict[str, Any] = {
     "response": {
         "id": None,
         "originUrl": None,
-        # The page lists four of the twelve.
+        # The vendor's page lists four of the twelve.
         "originData": [
             detail(5, "Keyboard", "Keyboard", 312.4),
             detail(6, "Percussion", "Percussion", 312.4),
@@ -101,7 +101,7 @@ RECORD_TWELVE_STEMS: dict[str, Any] = {
             detail(8, "Synth", "Synth", 312.4),
         ],
         "instrumentalUrl": None,
-        **{row[0]: stem_url(place, row[3]) for place, row in enumerate(TWELVE)},
+        **{row[0]: stem_url(number, row[3]) for number, row in enumerate(TWELVE)},
         "pianoUrl": None,
     },
     "successFlag": "SUCCESS",
@@ -159,8 +159,8 @@ CALLBACK_TWELVE_STEMS: dict[str, Any] = {
         "vocal_removal_info": {
             "origin_url": "",
             **{
-                row[1]: stem_url(place, row[3])
-                for place, row in sorted(enumerate(TWELVE), key=lambda r: r[1][1])
+                row[1]: stem_url(number, row[3])
+                for number, row in sorted(enumerate(TWELVE), key=lambda r: r[1][1])
             },
         },
     },
@@ -197,7 +197,7 @@ CALLBACK_KIE_FAILED: dict[str, Any] = {
     "data": {"task_id": FAILED_ID, "vocal_separation_info": None},
 }
 
-#: Recorded at kie, all with HTTP 200. The last one has no `data` at all.
+#: Recorded at kie, all with HTTP 200. The last one has no `data`.
 RECORDED_UNKNOWN_SOURCE = b'{"code":422,"msg":"Record does not exist","data":null}'
 RECORDED_NO_CALLBACK = b'{"code":422,"msg":"Please enter callBackUrl.","data":null}'
 RECORDED_SUBMITTED = b'{"code":200,"msg":"success","data":{"taskId":"3e63b4cc88d52611159371f6af5571e7"}}'

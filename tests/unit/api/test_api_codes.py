@@ -11,7 +11,7 @@ from airflow_provider_vocalsep.api.vocabulary import TaskStatus
 OK, RETRY, WAIT, FATAL = Verdict.OK, Verdict.RETRY, Verdict.WAIT, Verdict.FATAL
 BROKE, REFUNDED = Verdict.OUT_OF_CREDITS, Verdict.REFUNDED
 
-# Code: (as the answer to a call, as the code of a failed task).
+# Code: (verdict as the answer to a call, verdict as the code of a failed task).
 BOTH_VENDORS = {
     0: (OK, OK),
     200: (OK, OK),
@@ -50,9 +50,9 @@ ROWS = [
 ]
 
 
-class TestTheTableOfCodes:
+class TestClassify:
     @pytest.mark.parametrize("dialect, code, of_call, of_task", ROWS)
-    def test_each_code_has_its_verdict_on_each_occasion(self, dialect, code, of_call, of_task):
+    def test_code_has_its_verdict_on_each_occasion(self, dialect, code, of_call, of_task):
         assert [classify(code, get_dialect(dialect), occasion) for occasion in Occasion] == [
             of_call,
             of_call,
@@ -60,17 +60,17 @@ class TestTheTableOfCodes:
         ]
 
     @pytest.mark.parametrize("dialect, table", [("sunoapi", SUNOAPI), ("kie", KIE)], ids=["sunoapi", "kie"])
-    def test_no_code_of_the_product_is_left_out_here(self, dialect, table):
+    def test_table_covers_every_code_of_the_dialect(self, dialect, table):
         assert set(get_dialect(dialect).codes) == set(table) - {0}
 
-    def test_429_means_the_opposite_at_the_two_vendors(self):
+    def test_429_is_out_of_credits_at_sunoapi_and_too_fast_at_kie(self):
         assert {d.name: classify(429, d, Occasion.SUBMIT) for d in DIALECTS.values()} == {
             "sunoapi": BROKE,
             "kie": WAIT,
         }
 
 
-class TestAnHttpStatusWithoutACode:
+class TestClassifyStatus:
     @pytest.mark.parametrize(
         "status, verdict",
         [
@@ -90,11 +90,11 @@ class TestAnHttpStatusWithoutACode:
             (520, RETRY),
         ],
     )
-    def test_has_the_meaning_that_http_gives_it(self, status, verdict):
+    def test_http_status_has_the_meaning_that_http_defines(self, status, verdict):
         assert classify_status(status) is verdict
 
 
-class TestAFailedTask:
+class TestClassifyTask:
     @pytest.mark.parametrize(
         "status, error_code, verdict",
         [
@@ -102,28 +102,30 @@ class TestAFailedTask:
                 TaskStatus.GENERATE_AUDIO_FAILED, None, RETRY, id="separation failed without a code"
             ),
             pytest.param(TaskStatus.CREATE_TASK_FAILED, None, FATAL, id="never created, without a code"),
-            pytest.param(TaskStatus.CALLBACK_EXCEPTION, None, RETRY, id="callback trouble and no stems"),
-            pytest.param(TaskStatus.GENERATE_AUDIO_FAILED, 200, RETRY, id="a code that says success"),
+            pytest.param(TaskStatus.CALLBACK_EXCEPTION, None, RETRY, id="failed callback and no stems"),
+            pytest.param(TaskStatus.GENERATE_AUDIO_FAILED, 200, RETRY, id="a code of success"),
             pytest.param(TaskStatus.CREATE_TASK_FAILED, 0, FATAL, id="a zero"),
-            pytest.param(TaskStatus.CREATE_TASK_FAILED, 500, RETRY, id="the code outweighs the status"),
+            pytest.param(TaskStatus.CREATE_TASK_FAILED, 500, RETRY, id="the code overrides the status"),
             pytest.param(TaskStatus.GENERATE_AUDIO_FAILED, 451, FATAL, id="source not fetched"),
             pytest.param(TaskStatus.GENERATE_AUDIO_FAILED, 531, REFUNDED, id="refunded"),
             pytest.param(TaskStatus.GENERATE_AUDIO_FAILED, 455, RETRY, id="maintenance"),
         ],
     )
     @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=list(DIALECTS))
-    def test_is_judged_by_its_code_and_else_by_its_status(self, dialect, status, error_code, verdict):
+    def test_error_code_decides_and_else_the_status(self, dialect, status, error_code, verdict):
         task = SeparationTask("t", status, error_code=error_code)
+
         assert task.failed
         assert classify_task(task, dialect) is verdict
 
-    def test_429_of_a_task_is_want_of_credits_at_sunoapi_only(self):
+    def test_429_of_a_task_is_out_of_credits_at_sunoapi_only(self):
         task = SeparationTask("t", TaskStatus.GENERATE_AUDIO_FAILED, error_code=429)
+
         assert classify_task(task, get_dialect("sunoapi")) is BROKE
         assert classify_task(task, get_dialect("kie")) is RETRY
 
 
-class TestTheStateOfATask:
+class TestSeparationTask:
     LINK = (StemLink("vocals", "https://h/v.mp3"),)
 
     @pytest.mark.parametrize(
@@ -139,6 +141,7 @@ class TestTheStateOfATask:
             (TaskStatus.CALLBACK_EXCEPTION, (StemLink("vocals", None),), False, True),
         ],
     )
-    def test_callback_trouble_with_stems_is_success(self, status, stems, finished, failed):
+    def test_failed_callback_with_stems_is_finished(self, status, stems, finished, failed):
         task = SeparationTask("t", status, stems)
+
         assert (task.finished, task.failed) == (finished, failed)

@@ -11,7 +11,7 @@ from airflow_provider_vocalsep.api.errors import UnreadableAnswerError, VendorEr
 SUNOAPI, KIE = get_dialect("sunoapi"), get_dialect("kie")
 
 
-class TestTheBalance:
+class TestParseCredits:
     @pytest.mark.parametrize(
         "data, credits",
         [
@@ -23,7 +23,7 @@ class TestTheBalance:
             pytest.param(-3, -3.0, id="overdrawn"),
         ],
     )
-    def test_is_a_number_in_several_wrappings(self, data, credits):
+    def test_balance_is_read_in_every_format(self, data, credits):
         assert parse_credits(200, body(envelope(data)), KIE) == credits
 
     @pytest.mark.parametrize(
@@ -31,15 +31,15 @@ class TestTheBalance:
         [None, "", "many", [], [1], {}, {"credits": None}, True, float("nan"), float("inf"), 10**400],
         ids=lambda d: repr(d)[:16],
     )
-    def test_that_is_no_number_cannot_be_read(self, data):
+    def test_balance_that_is_not_a_number_is_unreadable(self, data):
         with pytest.raises(UnreadableAnswerError, match="balance is not a number"):
             parse_credits(200, body(envelope(data)), SUNOAPI)
 
-    def test_is_refused_to_a_wrong_key(self):
+    def test_wrong_key_is_refused(self):
         with pytest.raises(VendorError, match="Check the API key") as caught:
             parse_credits(200, examples.RECORDED_UNAUTHORIZED, KIE)
         assert (caught.value.code, caught.value.verdict) == (401, Verdict.FATAL)
 
-    def test_in_html_cannot_be_read(self):
+    def test_html_is_unreadable(self):
         with pytest.raises(UnreadableAnswerError):
             parse_credits(200, examples.HTML, SUNOAPI)

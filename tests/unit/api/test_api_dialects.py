@@ -8,8 +8,8 @@ import pytest
 from airflow_provider_vocalsep.api.dialects import DIALECTS, get_dialect
 
 
-class TestDialects:
-    def test_are_the_two_vendors(self):
+class TestGetDialect:
+    def test_dialects_are_those_of_the_two_vendors(self):
         assert [
             (d.name, d.base_url, d.credit_path, d.callback_container, d.signs_callbacks)
             for d in DIALECTS.values()
@@ -25,20 +25,23 @@ class TestDialects:
         ]
 
     @pytest.mark.parametrize("name", DIALECTS)
-    def test_are_found_by_name(self, name):
+    def test_dialect_is_found_by_name(self, name):
         assert get_dialect(name).name == name
 
     @pytest.mark.parametrize("name", ["suno", "KIE", "", None])
-    def test_an_unknown_name_is_told_the_known_ones(self, name):
+    def test_unknown_name_raises_with_the_known_names(self, name):
         with pytest.raises(ValueError, match="write one of: sunoapi, kie"):
             get_dialect(name)
 
 
-def test_the_wire_layer_pulls_in_neither_airflow_nor_an_http_client():
+def test_api_package_imports_neither_airflow_nor_an_http_client():
     script = (
         "import sys, pkgutil, importlib, airflow_provider_vocalsep.api as api\n"
         "for m in pkgutil.iter_modules(api.__path__, api.__name__ + '.'): importlib.import_module(m.name)\n"
-        "print(sorted({m.split('.')[0] for m in sys.modules} & {'airflow', 'requests', 'aiohttp', 'urllib3', 'boto3'}))"
+        "loaded = {m.split('.')[0] for m in sys.modules}\n"
+        "print(sorted(loaded & {'airflow', 'requests', 'aiohttp', 'urllib3', 'boto3'}))"
     )
+
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
     assert done.stdout.strip() == "[]"

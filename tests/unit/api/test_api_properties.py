@@ -1,4 +1,4 @@
-"""No JSON value whatever and no bytes whatever bring a parser to raise anything but an error of ours."""
+"""Given any JSON value or any bytes, a parser either returns or raises a VocalSepError."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ thorough = settings(
     max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
-# With lone surrogates, which JSON can spell and UTF-8 cannot.
+# With lone surrogates, which JSON can express and UTF-8 cannot.
 text = st.text(st.characters(exclude_categories=()), max_size=20)
 words = text | st.sampled_from(
     [
@@ -81,15 +81,15 @@ def paths(value, path=()):
 
 
 @st.composite
-def spoiled(draw, documented):
-    """One of the documented bodies, with one to three of its values replaced by anything."""
+def broken_documents(draw, documented):
+    """Draw a documented body in which one to three values are replaced by any other."""
     whole = copy.deepcopy({"_": draw(st.sampled_from(documented))})
     for _ in range(draw(st.integers(1, 3))):
         *parents, last = draw(st.sampled_from([p for p in paths(whole) if p]))
-        place = whole
+        parent = whole
         for key in parents:
-            place = place[key]
-        place[last] = draw(values)
+            parent = parent[key]
+        parent[last] = draw(values)
     return whole["_"]
 
 
@@ -118,7 +118,7 @@ def as_body(value) -> bytes:
     return json.dumps(value).encode()
 
 
-bodies = st.binary(max_size=200) | values.map(as_body) | spoiled(ANSWERS + CALLBACKS).map(as_body)
+bodies = st.binary(max_size=200) | values.map(as_body) | broken_documents(ANSWERS + CALLBACKS).map(as_body)
 truncated = st.tuples(st.sampled_from(ANSWERS + CALLBACKS).map(as_body), st.integers(0, 400)).map(
     lambda cut: cut[0][: cut[1]]
 )
@@ -141,7 +141,7 @@ def check_text(*texts: str | None) -> None:
 @pytest.mark.parametrize("parse", [parse_submit, parse_record, parse_credits])
 @thorough
 @given(status=statuses, body=bodies | truncated, dialect=dialects)
-def test_an_answer_is_read_or_refused_with_an_error_of_ours(parse, status, body, dialect):
+def test_answer_is_parsed_or_raises_a_vocalsep_error(parse, status, body, dialect):
     try:
         parse(status, body, dialect)
     except VocalSepError as e:
@@ -149,8 +149,8 @@ def test_an_answer_is_read_or_refused_with_an_error_of_ours(parse, status, body,
 
 
 @thorough
-@given(answer=spoiled(ANSWERS), dialect=dialects)
-def test_a_record_that_is_read_is_fit_for_use(answer, dialect):
+@given(answer=broken_documents(ANSWERS), dialect=dialects)
+def test_parsed_record_has_valid_stems_and_text(answer, dialect):
     try:
         task = parse_record(200, as_body(answer), dialect)
     except VocalSepError:
@@ -163,7 +163,7 @@ def test_a_record_that_is_read_is_fit_for_use(answer, dialect):
 
 @thorough
 @given(status=statuses, body=bodies | truncated, dialect=dialects)
-def test_a_submit_ends_in_an_id_a_refusal_or_a_doubt(status, body, dialect):
+def test_submit_answer_is_an_id_a_refusal_or_an_unknown_outcome(status, body, dialect):
     refused_with = None
     try:
         task_id = parse_submit(status, body, dialect)
@@ -179,8 +179,8 @@ def test_a_submit_ends_in_an_id_a_refusal_or_a_doubt(status, body, dialect):
 
 
 @thorough
-@given(body=bodies | truncated | spoiled(CALLBACKS).map(as_body))
-def test_a_callback_is_read_or_refused_with_an_error_of_ours(body):
+@given(body=bodies | truncated | broken_documents(CALLBACKS).map(as_body))
+def test_callback_is_parsed_or_raises_a_vocalsep_error(body):
     try:
         callback = parse_callback(body)
     except VocalSepError as e:
@@ -192,11 +192,12 @@ def test_a_callback_is_read_or_refused_with_an_error_of_ours(body):
 
 @thorough
 @given(value=values | st.dictionaries(st.sampled_from([*Track.model_fields, "x"]), values))
-def test_a_track_is_read_or_refused_with_an_error_of_ours(value):
+def test_track_is_parsed_or_raises_a_vocalsep_error(value):
     try:
         track = Track.parse(value)
     except VocalSepError:
         return
+
     assert track.key
     assert track.audio_url or (track.task_id and track.audio_id)
 
@@ -209,24 +210,25 @@ def test_every_integer_has_a_verdict(code, dialect, occasion):
 
 @thorough
 @given(value=values)
-def test_a_time_is_utc_or_none(value):
+def test_time_is_utc_or_none(value):
     moment = read_time(value)
+
     assert moment is None or moment.utcoffset().total_seconds() == 0
 
 
 @thorough
 @given(name=text)
-def test_a_slug_can_stand_in_an_object_key(name):
+def test_slug_is_a_valid_part_of_an_object_key(name):
     assert re.fullmatch(r"[a-z0-9_]+", slug_of(name))
 
 
 @thorough
 @given(key=text, task_id=text, timestamp=text, signature=text)
-def test_no_stranger_makes_the_signature_check_raise_or_pass(key, task_id, timestamp, signature):
+def test_random_signature_neither_verifies_nor_raises(key, task_id, timestamp, signature):
     assert not verify(key, task_id, timestamp, signature, now=1769670760)
 
 
 @thorough
 @given(key=text.filter(bool), task_id=text, timestamp=st.integers(0, 2**40))
-def test_what_is_signed_verifies(key, task_id, timestamp):
+def test_signed_delivery_verifies(key, task_id, timestamp):
     assert verify(key, task_id, str(timestamp), sign(key, task_id, timestamp), now=timestamp)

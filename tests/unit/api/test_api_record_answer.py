@@ -39,9 +39,10 @@ def links(stems):
 
 
 @both_vendors
-class TestTheDocumentedRecords:
-    def test_of_two_stems(self, dialect):
+class TestParseRecordOfBothVendors:
+    def test_two_stems_are_parsed(self, dialect):
         task = read(examples.RECORD_TWO_STEMS, dialect)
+
         assert task.task_id == examples.TWO_STEMS_ID
         assert task.status is TaskStatus.SUCCESS
         assert task.finished
@@ -55,15 +56,17 @@ class TestTheDocumentedRecords:
         )
         assert task.raw == examples.RECORD_TWO_STEMS
 
-    def test_of_two_stems_name_the_other_twelve_as_empty(self, dialect):
+    def test_record_of_two_stems_names_the_other_stems_without_url(self, dialect):
         assert [stem.name for stem in read(examples.RECORD_TWO_STEMS, dialect).stems] == [
             str(s) for s in Stem
         ]
 
-    def test_of_twelve_stems(self, dialect):
+    def test_twelve_stems_are_parsed(self, dialect):
         task = read(examples.RECORD_TWELVE_STEMS, dialect)
-        assert links(task.present) == {row[4]: stem_url(place, row[3]) for place, row in enumerate(TWELVE)}
+
+        assert links(task.present) == {row[4]: stem_url(number, row[3]) for number, row in enumerate(TWELVE)}
         assert (task.completed_at - task.created_at).total_seconds() == 132
+
         described = {stem.name: (stem.audio_id, stem.duration) for stem in task.present if stem.audio_id}
         assert described == {
             "keyboard": (stem_id(5), 312.4),
@@ -72,20 +75,22 @@ class TestTheDocumentedRecords:
             "synth": (stem_id(8), 312.4),
         }
 
-    def test_of_advanced_stems_are_a_pair_with_encoded_spaces(self, dialect):
+    def test_advanced_stems_are_a_pair_with_encoded_spaces(self, dialect):
         assert read(examples.RECORD_ADVANCED, dialect).stems == (
             StemLink("lead_vocal_extract", stem_url(0, "Lead%20Vocal"), stem_id(0), 200.1),
             StemLink("lead_vocal_remove", stem_url(1, "No%20Lead%20Vocal"), stem_id(1), 200.1),
         )
 
-    def test_of_a_pending_task(self, dialect):
+    def test_pending_task_is_neither_finished_nor_failed(self, dialect):
         task = read(examples.RECORD_PENDING, dialect)
+
         assert (task.status, task.stems, task.completed_at) == (TaskStatus.PENDING, (), None)
         assert not task.finished
         assert not task.failed
 
-    def test_of_a_failed_task(self, dialect):
+    def test_failed_task_has_code_and_message(self, dialect):
         task = read(examples.RECORD_FAILED, dialect)
+
         assert (task.status, task.error_code, task.error_message) == (
             TaskStatus.GENERATE_AUDIO_FAILED,
             500,
@@ -93,16 +98,16 @@ class TestTheDocumentedRecords:
         )
         assert task.failed
 
-    def test_of_an_unknown_task_is_none(self, dialect):
+    def test_unknown_task_is_none(self, dialect):
         assert parse_record(200, examples.RECORDED_UNKNOWN_TASK, dialect) is None
         assert parse_record(200, b'{"code":200,"msg":"success"}', dialect) is None
 
     @pytest.mark.parametrize("flag", [str(s) for s in TaskStatus])
-    def test_know_every_state(self, dialect, flag):
+    def test_every_status_is_known(self, dialect, flag):
         assert read({**examples.RECORD_TWO_STEMS, "successFlag": flag}, dialect).status.value == flag
 
 
-class TestAResponseWithoutStems:
+class TestStemsOf:
     @pytest.mark.parametrize(
         "response",
         [
@@ -116,21 +121,139 @@ class TestAResponseWithoutStems:
         ],
         ids=repr,
     )
-    def test_names_none(self, response):
+    def test_response_without_stems_yields_none(self, response):
         assert read_response(response) == ()
 
-    def test_that_is_missing_names_none(self):
+    def test_missing_response_yields_no_stems(self):
         record = {k: v for k, v in examples.RECORD_PENDING.items() if k != "response"}
+
         assert read(record).stems == ()
 
     @pytest.mark.parametrize("empty", [None, ""], ids=repr)
-    def test_but_with_all_their_keys_names_each_as_empty(self, empty):
+    def test_empty_keys_yield_stems_without_url(self, empty):
         stems = read_response(dict.fromkeys(examples.ALL_RECORD_KEYS, empty))
+
         assert [stem.name for stem in stems] == [str(s) for s in Stem]
         assert {stem.url for stem in stems} == {None}
 
+    def test_origin_data_alone_yields_all_stems(self):
+        stems = read_response(
+            {"originData": [detail(p, row[2], row[3], 9.5) for p, row in enumerate(TWELVE)]}
+        )
 
-class TestLinks:
+        assert links(stems) == {row[4]: stem_url(p, row[3]) for p, row in enumerate(TWELVE)}
+        assert {stem.duration for stem in stems} == {9.5}
+
+    def test_origin_data_with_an_unknown_group_name_describes_the_stem_with_its_link(self):
+        for group in ("人声", "Vocal", None, 7):
+            item = {**detail(0, "", "Vocals", 3.0), "stem_type_group_name": group}
+            assert read_response({"vocalUrl": stem_url(0, "Vocals"), "originData": [item]}) == (
+                StemLink("vocals", stem_url(0, "Vocals"), stem_id(0), 3.0),
+            )
+
+    @pytest.mark.parametrize(
+        "group", ["Backing Vocals", "backing_vocals", "Backing_Vocals", " BACKING VOCALS "]
+    )
+    def test_group_name_is_known_in_every_spelling(self, group):
+        (stem,) = read_response({"originData": [detail(0, group, "x", 1.0)]})
+
+        assert stem.name == "backing_vocals"
+
+    def test_origin_data_fills_a_link_that_the_flat_keys_leave_empty(self):
+        (stem,) = read_response({"drumsUrl": "", "originData": [detail(0, "Drums", "Drums", 1.0)]})
+
+        assert stem == StemLink("drums", stem_url(0, "Drums"), stem_id(0), 1.0)
+
+    def test_origin_data_never_overrides_a_flat_link(self):
+        (stem,) = read_response({"drumsUrl": "https://h/d.mp3", "originData": [detail(0, "Drums", "x", 1.0)]})
+
+        assert (stem.url, stem.audio_id) == ("https://h/d.mp3", stem_id(0))
+
+    def test_new_group_name_becomes_a_new_stem(self):
+        (stem,) = read_response({"originData": [detail(0, "Steel Drums", "x", 1.0)]})
+
+        assert stem.name == "steel_drums"
+
+    @pytest.mark.parametrize(
+        "items", [None, {}, "x", 5, [None, 1, "x", [], {}, {"audio_url": "https://h/x"}]], ids=repr
+    )
+    def test_invalid_origin_data_is_ignored(self, items):
+        assert links(read_response({"vocalUrl": "https://h/v.mp3", "originData": items})) == {
+            "vocals": "https://h/v.mp3"
+        }
+
+    @pytest.mark.parametrize(
+        "duration", [None, "245.6", True, -1, 0, 1e300, float("nan"), float("inf")], ids=repr
+    )
+    def test_invalid_duration_is_none(self, duration):
+        (stem,) = read_response({"originData": [detail(0, "Bass", "Bass", duration)]})
+
+        assert stem.duration is None
+
+    def test_advanced_pair_is_named_after_the_first_side_with_a_group_name(self):
+        pair = {"extract": {"audio_url": "https://h/e.mp3"}, "remove": detail(0, "Kick", "x", 1.0)}
+
+        assert set(links(read_response({"originData": [pair]}))) == {"kick_extract", "kick_remove"}
+
+    def test_advanced_pair_with_two_group_names_is_one_stem(self):
+        pair = {"extract": detail(0, "Kick", "a", 1.0), "remove": detail(1, "Everything Else", "b", 1.0)}
+
+        assert set(links(read_response({"originData": [pair]}))) == {"kick_extract", "kick_remove"}
+
+    def test_advanced_pair_without_a_group_name_is_called_stem(self):
+        pair = {"extract": {"audio_url": "https://h/e.mp3"}, "remove": {"audio_url": "https://h/r.mp3"}}
+
+        assert links(read_response({"originData": [pair]})) == {
+            "stem_extract": "https://h/e.mp3",
+            "stem_remove": "https://h/r.mp3",
+        }
+
+    def test_advanced_pair_with_one_side_yields_one_stem(self):
+        pair = {"extract": detail(0, "Kick", "a", 1.0), "remove": None}
+
+        assert set(links(read_response({"originData": [pair]}))) == {"kick_extract"}
+
+    def test_advanced_pair_is_distinct_from_the_stem_of_the_same_name(self):
+        pair = {"extract": detail(0, "Bass", "a", 1.0), "remove": detail(1, "Bass", "b", 1.0)}
+
+        assert links(read_response({"bassUrl": None, "originData": [pair]})) == {
+            "bass": None,
+            "bass_extract": stem_url(0, "a"),
+            "bass_remove": stem_url(1, "b"),
+        }
+
+    def test_new_keys_become_snake_case_stems_after_the_known_ones(self):
+        stems = read_response(
+            {
+                "steelDrumsUrl": "https://h/sd.mp3",
+                "originUrl": "https://h/o.mp3",
+                "choirUrl": None,
+                "vocalUrl": "https://h/v.mp3",
+                "Url": "https://h/none.mp3",
+                "musicTag": "x",
+            }
+        )
+
+        assert [(stem.name, stem.url) for stem in stems] == [
+            ("vocals", "https://h/v.mp3"),
+            ("steel_drums", "https://h/sd.mp3"),
+            ("choir", None),
+        ]
+
+    def test_callback_keys_name_the_same_stems(self):
+        assert links(read_response({"backing_vocals_url": "https://h/b.mp3", "vocal_url": ""})) == {
+            "backing_vocals": "https://h/b.mp3",
+            "vocals": None,
+        }
+
+    @pytest.mark.parametrize("order", [1, -1], ids=["filled first", "empty first"])
+    def test_stem_under_two_keys_has_the_link_of_the_filled_one(self, order):
+        pairs = [("vocalUrl", "https://h/v.mp3"), ("vocal_url", "")][::order]
+
+        assert links(read_response(dict(pairs))) == {"vocals": "https://h/v.mp3"}
+
+
+class TestUrlOf:
     @pytest.mark.parametrize(
         "written, link",
         [
@@ -163,120 +286,11 @@ class TestLinks:
         ],
         ids=ascii,
     )
-    def test_are_http_addresses_ready_for_use_or_nothing(self, written, link):
+    def test_link_is_an_encoded_http_url_or_none(self, written, link):
         assert read_response({"vocalUrl": written}) == (StemLink("vocals", link),)
 
 
-class TestOriginData:
-    def test_alone_is_enough(self):
-        stems = read_response(
-            {"originData": [detail(p, row[2], row[3], 9.5) for p, row in enumerate(TWELVE)]}
-        )
-        assert links(stems) == {row[4]: stem_url(p, row[3]) for p, row in enumerate(TWELVE)}
-        assert {stem.duration for stem in stems} == {9.5}
-
-    def test_describes_a_stem_by_its_link_when_the_group_name_is_another(self):
-        for group in ("人声", "Vocal", None, 7):
-            item = {**detail(0, "", "Vocals", 3.0), "stem_type_group_name": group}
-            assert read_response({"vocalUrl": stem_url(0, "Vocals"), "originData": [item]}) == (
-                StemLink("vocals", stem_url(0, "Vocals"), stem_id(0), 3.0),
-            )
-
-    @pytest.mark.parametrize(
-        "group", ["Backing Vocals", "backing_vocals", "Backing_Vocals", " BACKING VOCALS "]
-    )
-    def test_knows_a_group_however_it_is_written(self, group):
-        (stem,) = read_response({"originData": [detail(0, group, "x", 1.0)]})
-        assert stem.name == "backing_vocals"
-
-    def test_fills_a_link_that_the_flat_keys_leave_empty(self):
-        (stem,) = read_response({"drumsUrl": "", "originData": [detail(0, "Drums", "Drums", 1.0)]})
-        assert stem == StemLink("drums", stem_url(0, "Drums"), stem_id(0), 1.0)
-
-    def test_never_overrides_a_flat_link(self):
-        (stem,) = read_response({"drumsUrl": "https://h/d.mp3", "originData": [detail(0, "Drums", "x", 1.0)]})
-        assert (stem.url, stem.audio_id) == ("https://h/d.mp3", stem_id(0))
-
-    def test_may_hold_a_group_that_came_later(self):
-        (stem,) = read_response({"originData": [detail(0, "Steel Drums", "x", 1.0)]})
-        assert stem.name == "steel_drums"
-
-    @pytest.mark.parametrize(
-        "items", [None, {}, "x", 5, [None, 1, "x", [], {}, {"audio_url": "https://h/x"}]], ids=repr
-    )
-    def test_that_is_garbage_is_passed_over(self, items):
-        assert links(read_response({"vocalUrl": "https://h/v.mp3", "originData": items})) == {
-            "vocals": "https://h/v.mp3"
-        }
-
-    @pytest.mark.parametrize(
-        "duration", [None, "245.6", True, -1, 0, 1e300, float("nan"), float("inf")], ids=repr
-    )
-    def test_a_length_that_cannot_be_is_no_length(self, duration):
-        (stem,) = read_response({"originData": [detail(0, "Bass", "Bass", duration)]})
-        assert stem.duration is None
-
-
-class TestAdvancedPairs:
-    def test_are_named_after_the_first_side_that_names_the_stem(self):
-        pair = {"extract": {"audio_url": "https://h/e.mp3"}, "remove": detail(0, "Kick", "x", 1.0)}
-        assert set(links(read_response({"originData": [pair]}))) == {"kick_extract", "kick_remove"}
-
-    def test_belong_to_one_stem_though_each_side_is_named_for_itself(self):
-        pair = {"extract": detail(0, "Kick", "a", 1.0), "remove": detail(1, "Everything Else", "b", 1.0)}
-        assert set(links(read_response({"originData": [pair]}))) == {"kick_extract", "kick_remove"}
-
-    def test_without_any_name_are_still_there(self):
-        pair = {"extract": {"audio_url": "https://h/e.mp3"}, "remove": {"audio_url": "https://h/r.mp3"}}
-        assert links(read_response({"originData": [pair]})) == {
-            "stem_extract": "https://h/e.mp3",
-            "stem_remove": "https://h/r.mp3",
-        }
-
-    def test_with_one_side_only_are_half_a_pair(self):
-        pair = {"extract": detail(0, "Kick", "a", 1.0), "remove": None}
-        assert set(links(read_response({"originData": [pair]}))) == {"kick_extract"}
-
-    def test_are_kept_apart_from_the_twelve(self):
-        pair = {"extract": detail(0, "Bass", "a", 1.0), "remove": detail(1, "Bass", "b", 1.0)}
-        assert links(read_response({"bassUrl": None, "originData": [pair]})) == {
-            "bass": None,
-            "bass_extract": stem_url(0, "a"),
-            "bass_remove": stem_url(1, "b"),
-        }
-
-
-class TestKeysThatCameLater:
-    def test_are_kept_under_a_snake_case_name_after_the_known_ones(self):
-        stems = read_response(
-            {
-                "steelDrumsUrl": "https://h/sd.mp3",
-                "originUrl": "https://h/o.mp3",
-                "choirUrl": None,
-                "vocalUrl": "https://h/v.mp3",
-                "Url": "https://h/none.mp3",
-                "musicTag": "x",
-            }
-        )
-        assert [(stem.name, stem.url) for stem in stems] == [
-            ("vocals", "https://h/v.mp3"),
-            ("steel_drums", "https://h/sd.mp3"),
-            ("choir", None),
-        ]
-
-    def test_in_the_callback_spelling_mean_the_same(self):
-        assert links(read_response({"backing_vocals_url": "https://h/b.mp3", "vocal_url": ""})) == {
-            "backing_vocals": "https://h/b.mp3",
-            "vocals": None,
-        }
-
-    @pytest.mark.parametrize("order", [1, -1], ids=["filled first", "empty first"])
-    def test_a_stem_in_two_spellings_has_the_link_of_the_filled_one(self, order):
-        pairs = [("vocalUrl", "https://h/v.mp3"), ("vocal_url", "")][::order]
-        assert links(read_response(dict(pairs))) == {"vocals": "https://h/v.mp3"}
-
-
-class TestTimes:
+class TestReadTime:
     MOMENT = utc(2025, 7, 29, 9, 54, 14)
 
     @pytest.mark.parametrize(
@@ -297,8 +311,9 @@ class TestTimes:
         ],
         ids=repr,
     )
-    def test_are_read_in_every_form(self, written):
+    def test_time_is_read_in_every_format(self, written):
         task = read({**examples.RECORD_PENDING, "createTime": written})
+
         assert task.created_at == self.MOMENT
         assert task.created_at.utcoffset().total_seconds() == 0
 
@@ -321,13 +336,13 @@ class TestTimes:
         ],
         ids=lambda w: repr(w)[:20],
     )
-    def test_that_cannot_be_read_are_no_times_and_no_error(self, written):
+    def test_invalid_time_is_none(self, written):
         assert read({**examples.RECORD_PENDING, "createTime": written}).created_at is None
 
 
-class TestOddRecords:
+class TestParseRecord:
     @pytest.mark.parametrize("flag", [None, "", "success", "DONE", 1, True, [], {}, "\ud800"], ids=ascii)
-    def test_with_an_unknown_state_cannot_be_read(self, flag):
+    def test_unknown_status_is_unreadable(self, flag):
         with pytest.raises(
             UnreadableAnswerError, match=f"task {examples.TWO_STEMS_ID} has an unknown successFlag"
         ):
@@ -336,30 +351,31 @@ class TestOddRecords:
     @pytest.mark.parametrize(
         "task_id", [None, "", [], {}, True, "\ud800", "x" * 500], ids=lambda t: ascii(t)[:10]
     )
-    def test_without_a_task_id_cannot_be_read(self, task_id):
+    def test_record_without_task_id_is_unreadable(self, task_id):
         with pytest.raises(UnreadableAnswerError, match="no task id"):
             read({**examples.RECORD_TWO_STEMS, "taskId": task_id})
 
     @pytest.mark.parametrize("data", [[], "", 0, False, [None], "x", 5], ids=repr)
-    def test_that_are_no_objects_cannot_be_read(self, data):
+    def test_record_that_is_not_an_object_is_unreadable(self, data):
         with pytest.raises(UnreadableAnswerError, match="not an object"):
             read(data)
 
-    def test_of_an_own_file_have_no_source(self):
+    def test_record_of_an_own_file_has_no_music_id(self):
         record = {k: v for k, v in examples.RECORD_TWO_STEMS.items() if k not in ("musicId", "musicIndex")}
+
         assert read(record).music_id is None
 
-    def test_are_read_with_an_error_code_as_text(self):
+    def test_error_code_is_read_from_text(self):
         task = read({**examples.RECORD_FAILED, "errorCode": "531", "errorMessage": ""})
+
         assert (task.error_code, task.error_message) == (531, None)
 
-    def test_do_not_change_with_the_order_of_keys(self):
+    def test_order_of_keys_does_not_matter(self):
         record = copy.deepcopy(examples.RECORD_TWELVE_STEMS)
         record["response"] = dict(reversed(record["response"].items()))
+
         assert read(dict(reversed(record.items()))) == read(examples.RECORD_TWELVE_STEMS)
 
-
-class TestARefusedRead:
     @pytest.mark.parametrize(
         "dialect, status, answer, code, verdict",
         [
@@ -377,12 +393,14 @@ class TestARefusedRead:
             pytest.param(KIE, 502, None, 502, Verdict.RETRY, id="a proxy's 502"),
         ],
     )
-    def test_has_the_verdict_of_its_code_or_else_of_its_status(self, dialect, status, answer, code, verdict):
+    def test_refusal_has_the_verdict_of_its_code_or_else_of_its_status(
+        self, dialect, status, answer, code, verdict
+    ):
         with pytest.raises(VendorError) as caught:
             parse_record(status, body(answer) if answer else examples.HTML, dialect, retry_after=12.0)
         assert (caught.value.code, caught.value.verdict, caught.value.retry_after) == (code, verdict, 12.0)
 
-    def test_for_want_of_credits_says_so(self):
+    def test_refusal_for_credits_raises_out_of_credits_error(self):
         with pytest.raises(OutOfCreditsError):
             parse_record(200, body(envelope(None, 429)), SUNOAPI)
 
@@ -403,6 +421,6 @@ class TestARefusedRead:
         ids=lambda v: repr(v)[:24],
     )
     @both_vendors
-    def test_is_told_from_an_answer_that_cannot_be_read(self, status, answer, dialect):
+    def test_unreadable_answer_is_not_a_refusal(self, status, answer, dialect):
         with pytest.raises(UnreadableAnswerError, match=f"cannot be read \\(HTTP {status}\\)"):
             parse_record(status, answer, dialect)

@@ -4,7 +4,7 @@ import pytest
 
 from airflow_provider_vocalsep.api.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign, verify
 
-# Computed from the documented rule; the vendor's page shows a signature without its key.
+# Computed by the documented rule: the vendor's page shows a signature without its key.
 VECTORS = [
     (
         "test-webhook-key",
@@ -28,31 +28,33 @@ VECTORS = [
 KEY, TASK, AT, SIGNATURE = VECTORS[0]
 
 
-def test_the_headers_are_the_documented_ones():
+def test_headers_are_the_documented_ones():
     assert (TIMESTAMP_HEADER, SIGNATURE_HEADER) == ("X-Webhook-Timestamp", "X-Webhook-Signature")
 
 
 @pytest.mark.parametrize(
     "key, task_id, timestamp, signature", VECTORS, ids=["two stems", "twelve", "utf-8 key"]
 )
-class TestTheVectors:
-    def test_are_signed_alike_from_a_number_and_from_a_header(self, key, task_id, timestamp, signature):
+class TestSign:
+    def test_numeric_and_text_timestamps_give_the_expected_signature(
+        self, key, task_id, timestamp, signature
+    ):
         assert sign(key, task_id, timestamp) == sign(key, task_id, str(timestamp)) == signature
 
-    def test_verify(self, key, task_id, timestamp, signature):
+    def test_expected_signature_verifies(self, key, task_id, timestamp, signature):
         assert verify(key, task_id, str(timestamp), signature, now=timestamp)
 
 
-class TestVerification:
+class TestVerify:
     @pytest.mark.parametrize("off", [-300, -1, 0, 299.9, 300])
-    def test_allows_clocks_to_differ_by_five_minutes(self, off):
+    def test_clocks_may_differ_by_five_minutes(self, off):
         assert verify(KEY, TASK, str(AT), SIGNATURE, now=AT + off)
 
     @pytest.mark.parametrize("off", [-301, 300.5, 86400])
-    def test_refuses_what_is_older_or_from_the_future(self, off):
+    def test_older_or_future_timestamp_is_refused(self, off):
         assert not verify(KEY, TASK, str(AT), SIGNATURE, now=AT + off)
 
-    def test_takes_another_tolerance(self):
+    def test_tolerance_can_be_changed(self):
         assert not verify(KEY, TASK, str(AT), SIGNATURE, now=AT + 11, tolerance=10)
         assert verify(KEY, TASK, str(AT), SIGNATURE, now=AT + 900, tolerance=1000)
 
@@ -70,8 +72,9 @@ class TestVerification:
             pytest.param({"task_id": "\ud800"}, id="half a surrogate pair as task"),
         ],
     )
-    def test_refuses_anything_changed(self, change):
+    def test_any_changed_value_is_refused(self, change):
         arguments = {"key": KEY, "task_id": TASK, "timestamp": str(AT), "signature": SIGNATURE} | change
+
         assert not verify(**arguments, now=AT)
 
     @pytest.mark.parametrize(
@@ -79,8 +82,8 @@ class TestVerification:
         ["", "-5", "1e9", "abc", " 1769670760", "١٧٦٩٦٧٠٧٦٠", "9" * 5000, "\ud800"],
         ids=lambda t: ascii(t)[:20],
     )
-    def test_refuses_a_timestamp_that_is_no_number_even_when_it_is_signed(self, timestamp):
+    def test_timestamp_that_is_not_a_number_is_refused_even_when_signed(self, timestamp):
         assert not verify(KEY, TASK, timestamp, sign(KEY, TASK, timestamp), now=AT)
 
-    def test_an_empty_key_verifies_nothing(self):
+    def test_empty_key_verifies_nothing(self):
         assert not verify("", TASK, str(AT), sign("", TASK, AT), now=AT)

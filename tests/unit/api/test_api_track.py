@@ -7,16 +7,17 @@ from airflow_provider_vocalsep.api.errors import TrackError, VocalSepError
 from airflow_provider_vocalsep.api.track import MAX_OWN_FILE_BYTES, Track
 
 
-class TestAGoodTrack:
-    def test_of_the_vendor_has_two_ids(self):
+class TestTrack:
+    def test_generated_track_has_two_ids(self):
         track = Track.parse({"key": "moon", "task_id": "t1", "audio_id": "a1"})
+
         assert (track.key, track.task_id, track.audio_id, track.audio_url) == ("moon", "t1", "a1", None)
 
     @pytest.mark.parametrize("url", ["https://h/x.mp3", "http://127.0.0.1:9000/x.mp3", "s3://bucket/x.wav"])
-    def test_may_be_an_own_file(self, url):
+    def test_own_file_has_a_url(self, url):
         assert Track.parse({"key": "sun", "audio_url": url}).audio_url == url
 
-    def test_from_a_table_has_its_blanks_and_numbers_understood(self):
+    def test_blanks_numbers_and_extra_columns_of_a_table_are_accepted(self):
         row = {
             "key": 17,
             "task_id": " t1 ",
@@ -26,36 +27,38 @@ class TestAGoodTrack:
             "duration": "12.5",
             "isrc": "X",
         }
+
         track = Track.parse(row)
+
         assert track == Track(key="17", task_id="t1", audio_id="a1", duration=12.5)
         assert not hasattr(track, "isrc")
 
     @pytest.mark.parametrize("duration", ["", None, 0, "0", 0.0], ids=repr)
-    def test_may_have_an_unknown_length(self, duration):
+    def test_empty_or_zero_duration_is_unknown(self, duration):
         assert (
             Track.parse({"key": "a", "task_id": "t", "audio_id": "a", "duration": duration}).duration is None
         )
 
     @pytest.mark.parametrize("title, label", [(None, "moon"), ("", "moon"), ("Blue Moon", "Blue Moon")])
-    def test_is_shown_by_its_title_or_else_its_key(self, title, label):
+    def test_label_is_the_title_or_else_the_key(self, title, label):
         assert Track.parse({"key": "moon", "task_id": "t", "audio_id": "a", "title": title}).label == label
 
-    def test_is_parsed_once(self):
+    def test_parse_returns_a_track_unchanged(self):
         track = Track(key="moon", task_id="t1", audio_id="a1")
+
         assert Track.parse(track) is track
 
-    def test_cannot_be_changed_and_can_be_in_a_set(self):
+    def test_track_is_immutable_and_hashable(self):
         track = Track(key="moon", task_id="t1", audio_id="a1")
+
         with pytest.raises(ValidationError, match="frozen"):
             track.key = "sun"
         assert {track, Track(key="moon", task_id="t1", audio_id="a1")} == {track}
 
     @pytest.mark.parametrize("key", ["a/b", "..", "with space", "🌙 moon", "x" * 2000])
-    def test_may_have_any_key(self, key):
+    def test_any_key_is_accepted(self, key):
         assert Track.parse({"key": key, "task_id": "t", "audio_id": "a"}).key == key
 
-
-class TestABadTrack:
     IDS = {"task_id": "t1", "audio_id": "a1"}
 
     @pytest.mark.parametrize(
@@ -103,23 +106,23 @@ class TestABadTrack:
                 {"key": "moon", **IDS, "duration": "3:25"}, "Track 'moon' .*duration: ", id="a clock time"
             ),
             pytest.param({"key": "moon", **IDS, "duration": -1}, "duration: ", id="negative length"),
-            pytest.param({"key": "moon", **IDS, "duration": "nan"}, "duration: ", id="no number"),
+            pytest.param({"key": "moon", **IDS, "duration": "nan"}, "duration: ", id="not a number"),
             pytest.param({}, "cannot be submitted", id="empty"),
         ],
     )
-    def test_is_named_with_what_to_change(self, value, message):
+    def test_invalid_track_raises_with_its_name_and_what_to_change(self, value, message):
         with pytest.raises(TrackError, match=message):
             Track.parse(value)
 
     @pytest.mark.parametrize("value", [None, "moon", 5, [], ("moon",)], ids=repr)
-    def test_may_be_no_mapping_at_all(self, value):
+    def test_value_that_is_not_a_mapping_is_refused(self, value):
         with pytest.raises(TrackError, match="A track is a mapping with key, task_id and audio_id"):
             Track.parse(value)
 
-    def test_raises_an_error_of_ours_that_is_also_a_value_error(self):
+    def test_track_error_is_a_vocalsep_error_and_a_value_error(self):
         assert issubclass(TrackError, VocalSepError)
         assert issubclass(TrackError, ValueError)
 
 
-def test_own_files_may_have_twenty_megabytes():
+def test_own_file_may_have_twenty_megabytes():
     assert MAX_OWN_FILE_BYTES == 20 * 1024 * 1024

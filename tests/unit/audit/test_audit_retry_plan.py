@@ -25,7 +25,7 @@ def retry_plan(vocalsep, tmp_path):
         assert answer.exit_code == exit_code, answer.output
         with path.open("rb") as file:
             plan = Plan()
-            tracks = list(plan.tracks(read_rows(file, name)))
+            tracks = list(plan.read_tracks(read_rows(file, name)))
         plan.raise_for_rejects(name)
         return tracks, answer.stderr
 

@@ -10,9 +10,8 @@ from moto import mock_aws
 from airflow_provider_vocalsep.api.errors import Verdict
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.landing.manifest import LandedStem, Manifest
-from airflow_provider_vocalsep.ledger import transitions
+from airflow_provider_vocalsep.ledger import Intent, claims, transitions
 from airflow_provider_vocalsep.ledger.entry import Identity, Landing, Outcome, TaskInstanceRef
-from airflow_provider_vocalsep.ledger.transitions import Intent
 from tests.bed.invariants import check_invariants
 
 NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
@@ -45,7 +44,7 @@ class CatalogueFixture:
     def claim(self, source):
         identity = Identity("account", source, SeparationType.SEPARATE_VOCAL)
         intent = Intent(attempt_id=f"of {source}", asked_by=ASKER, track_key=source)
-        entry, _ = transitions.claim(None, identity, intent, at(0))
+        entry, _ = claims.claim(None, identity, intent, at(0))
         return entry
 
     def write(self, entry):

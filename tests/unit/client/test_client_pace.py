@@ -16,16 +16,17 @@ from airflow_provider_vocalsep.client.pace import (
     read_gate,
     submit_gate,
 )
+from tests.support.manual_clock import ManualTimer
 
 
 class Window:
-    """A vendor that accepts so many submits in any so many seconds."""
+    """A vendor that accepts a number of submits in any window of some seconds."""
 
     def __init__(self, requests: int, seconds: float) -> None:
         self.requests, self.seconds = requests, seconds
         self.times: deque[float] = deque()
 
-    def takes(self, now: float) -> bool:
+    def accepts(self, now: float) -> bool:
         while self.times and now - self.times[0] >= self.seconds:
             self.times.popleft()
         if len(self.times) >= self.requests:
@@ -34,72 +35,78 @@ class Window:
         return True
 
 
-def share(processes: int, *, seconds: float = 900, warm_up: float = 100, threads: int = 4):
-    """Simulate processes that always have something to submit: the used share of the window, and what each got."""
+def simulate(processes: int, *, seconds: float = 900, warm_up: float = 100, threads: int = 4):
+    """
+    Simulate processes that always have something to submit.
+
+    Return the used share of the window, the accepted submits of each process, and the refused submits.
+    """
     chance = random.Random(processes)
-    paces = [AdaptiveRate(20, 10, uniform=chance.uniform) for _ in range(processes)]
+    rates = [AdaptiveRate(20, 10, uniform=chance.uniform) for _ in range(processes)]
     window, accepted, refused = Window(20, 10), [0] * processes, 0
     events = [(chance.random() * 3, n, "turn", n // threads) for n in range(processes * threads)]
     heapq.heapify(events)
     count = len(events)
     while events[0][0] < seconds:
-        now, _, what, process = heapq.heappop(events)
+        now, _, step, process = heapq.heappop(events)
         count += 1
-        if what == "turn":
-            heapq.heappush(
-                events, (paces[process].turn(now) + chance.uniform(0, 0.05), count, "send", process)
-            )
+        if step == "turn":
+            send_at = rates[process].take_turn(now) + chance.uniform(0, 0.05)
+            heapq.heappush(events, (send_at, count, "send", process))
             continue
-        if window.takes(now):
-            paces[process].accepted()
+        if window.accepts(now):
+            rates[process].accepted()
             accepted[process] += now > warm_up
         else:
-            paces[process].refused(now)
+            rates[process].refused(now)
             refused += now > warm_up
         heapq.heappush(events, (now + 0.3, count, "turn", process))
     return sum(accepted) / (2 * (seconds - warm_up)), accepted, refused
 
 
-class TestTheWindow:
-    def test_is_filled_by_one_process_alone_with_no_refusal(self):
-        used, _, refused = share(1)
+class TestAdaptiveRate:
+    def test_one_process_fills_the_window_without_a_refusal(self):
+        used, _, refused = simulate(1)
+
         assert used >= 0.95
         assert refused == 0
 
     @pytest.mark.parametrize("processes", [2, 8, 50])
-    def test_is_shared_by_many_and_none_starves(self, processes):
-        used, accepted, refused = share(processes)
+    def test_many_processes_share_the_window_and_none_starves(self, processes):
+        used, accepted, refused = simulate(processes)
+
         assert used >= 0.9
         assert min(accepted) >= sum(accepted) / processes / 5
         assert refused <= 2 * sum(accepted)
 
-    def test_is_taken_back_when_the_others_are_gone(self):
-        pace = AdaptiveRate(20, 10, uniform=lambda low, high: low)
+    def test_accepted_requests_narrow_the_spacing_to_that_of_the_vendor(self):
+        rate = AdaptiveRate(20, 10, uniform=lambda low, high: low)
         for now in range(40):
-            pace.refused(now)
-        assert pace.spacing > 5
+            rate.refused(now)
+
+        assert rate.spacing > 5
+
         for _ in range(100):
-            pace.accepted()
-        assert pace.spacing == pytest.approx(0.5, rel=0.02)
+            rate.accepted()
+        assert rate.spacing == pytest.approx(0.5, rel=0.02)
 
 
-class TestAGate:
+class TestGate:
     @pytest.fixture
-    def clock(self):
-        return [0.0]
+    def timer(self):
+        return ManualTimer()
 
     @pytest.fixture
-    def gate(self, clock):
-        def sleep(seconds):
-            clock[0] += seconds
+    def gate(self, timer):
+        rate = AdaptiveRate(20, 10, uniform=lambda low, high: low)
+        return Gate(rate, now=timer, sleep=timer.sleep)
 
-        return Gate(AdaptiveRate(20, 10, uniform=lambda low, high: low), now=lambda: clock[0], sleep=sleep)
-
-    def test_lets_through_evenly(self, gate, clock):
+    def test_requests_are_evenly_spaced(self, gate, timer):
         times = []
         for _ in range(21):
             gate.wait()
-            times.append(clock[0])
+            times.append(timer.seconds)
+
         assert times[0] == 0
         assert times[20] == pytest.approx(10, rel=0.02)
 
@@ -111,30 +118,30 @@ class TestAGate:
         ],
         ids=["maintenance", "Retry-After"],
     )
-    def test_stays_closed_as_long_as_the_vendor_wants(self, gate, clock, error, seconds):
+    def test_gate_stays_closed_as_long_as_the_vendor_wants(self, gate, timer, error, seconds):
         gate.wait()
         gate.refused(error)
         gate.wait()
-        assert clock[0] >= seconds
-        assert gate.pace.spacing < 1
 
-    def test_is_not_slowed_by_other_refusals(self, gate, clock):
-        before = gate.pace.spacing
+        assert timer.seconds >= seconds
+        assert gate.rate.spacing < 1
+
+    def test_other_refusals_do_not_slow_the_gate(self, gate):
+        before = gate.rate.spacing
         gate.refused(VendorError("no", verdict=Verdict.FATAL, code=401))
-        assert gate.pace.spacing == before
 
-    def test_is_the_same_for_coroutines(self, gate, clock, monkeypatch):
-        async def sleep(seconds):
-            clock[0] += seconds
+        assert gate.rate.spacing == before
 
-        monkeypatch.setattr(asyncio, "sleep", sleep)
+    def test_coroutines_wait_like_threads(self, gate, timer, monkeypatch):
+        monkeypatch.setattr(asyncio, "sleep", timer.sleep_async)
         gate.wait()
         gate.refused(VendorError("m", verdict=Verdict.WAIT, code=MAINTENANCE))
         asyncio.run(gate.wait_async())
-        assert clock[0] >= 30
+
+        assert timer.seconds >= 30
 
 
-def test_a_rate_is_read_and_a_wrong_one_refused():
+def test_parse_rate_reads_a_rate_and_refuses_anything_else():
     assert parse_rate("20/10s") == (20, 10.0)
     assert parse_rate(" 5 / 1.5 ") == (5, 1.5)
     for wrong in ("", "20", "0/10s", "20/0s", "a/b"):
@@ -142,11 +149,11 @@ def test_a_rate_is_read_and_a_wrong_one_refused():
             parse_rate(wrong)
 
 
-def test_threads_of_a_process_share_the_gate_of_an_account():
+def test_threads_share_the_gate_of_an_account():
     assert submit_gate("https://a", "one", "20/10s") is submit_gate("https://a", "one", "20/10s")
     assert submit_gate("https://a", "one", "20/10s") is not submit_gate("https://a", "two", "20/10s")
 
 
-def test_submits_and_reads_of_an_account_have_gates_of_their_own():
+def test_submits_and_reads_of_an_account_have_separate_gates():
     assert read_gate("https://a", "one", "20/10s") is read_gate("https://a", "one", "20/10s")
     assert read_gate("https://a", "one", "20/10s") is not submit_gate("https://a", "one", "20/10s")

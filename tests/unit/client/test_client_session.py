@@ -11,7 +11,7 @@ from airflow_provider_vocalsep.client import session
 
 @pytest.fixture
 def server():
-    """Answers on connections that it keeps open for ever, and counts them."""
+    """Run a server that keeps connections open and counts them."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -32,7 +32,7 @@ def server():
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.connections = 0
         server.url = f"http://127.0.0.1:{server.server_address[1]}/"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()
 
@@ -43,30 +43,33 @@ def vendor():
         yield made
 
 
-def test_a_connection_is_used_again(server, vendor):
+def test_connection_is_reused(server, vendor):
     for _ in range(3):
         assert vendor.get(server.url).text == "ok"
     assert server.connections == 1
 
 
-def test_one_that_has_rested_is_not(server, vendor, monkeypatch):
-    monkeypatch.setattr(session, "MAX_REST", 0.05)
+def test_idle_connection_is_not_reused(server, vendor, monkeypatch):
+    monkeypatch.setattr(session, "MAX_IDLE", 0.02)
     for _ in range(3):
         vendor.get(server.url)
-        time.sleep(0.1)
+        time.sleep(0.05)
+
     assert server.connections == 3
 
 
-def test_nor_is_one_through_a_proxy(server, vendor, monkeypatch):
-    monkeypatch.setattr(session, "MAX_REST", 0.05)
+def test_idle_connection_through_a_proxy_is_not_reused(server, vendor, monkeypatch):
+    monkeypatch.setattr(session, "MAX_IDLE", 0.05)
     proxied = {"proxies": {"http": server.url}}
     for pause in (0.0, 0.1, 0.0):
         assert vendor.get("http://vendor.example/", **proxied).text == "ok"
         time.sleep(pause)
+
     assert server.connections == 2
 
 
-def test_connections_are_encrypted_where_the_address_says_so():
+def test_only_https_connections_are_encrypted():
     pools = session.new_session().get_adapter("https://").poolmanager.pool_classes_by_scheme
+
     assert issubclass(pools["https"].ConnectionCls, session.HTTPSConnection)
     assert not issubclass(pools["http"].ConnectionCls, session.HTTPSConnection)

@@ -12,8 +12,9 @@ def build(**fields) -> AccountSettings:
 
 
 class TestBuild:
-    def test_needs_nothing_but_a_key(self):
+    def test_only_the_key_is_required(self):
         settings = build()
+
         assert (settings.dialect.name, settings.base_url) == ("sunoapi", "https://api.sunoapi.org")
         assert settings.account == "sunoapi"
         assert not settings.allow_private_hosts
@@ -28,12 +29,14 @@ class TestBuild:
             ({"extra": {"dialect": "kie"}}, "https://api.kie.ai"),
         ],
     )
-    def test_reads_the_address_however_it_is_written(self, fields, url):
+    def test_base_url_is_read_in_every_format(self, fields, url):
         assert build(**fields).base_url == url
 
-    def test_takes_hosts_and_flags_as_the_form_and_as_json_give_them(self):
+    def test_hosts_and_flags_are_read_from_the_form_and_from_json(self):
         one = build(extra={"download_hosts": "A.com, *.b.org,", "allow_private_hosts": "true"})
+
         other = build(extra={"download_hosts": ["a.com", "*.b.org"], "allow_private_hosts": True})
+
         assert one == other
         assert one.download_hosts == ("a.com", "*.b.org")
 
@@ -55,22 +58,25 @@ class TestBuild:
             ({"extra": {"callback_secret": f"{SECRET}, short"}}, "field callback_secret.*at least 16"),
         ],
     )
-    def test_names_the_field_that_is_wrong(self, fields, message):
+    def test_error_names_the_invalid_field(self, fields, message):
         with pytest.raises(ConnectionSettingsError, match=message):
             build(**fields)
 
-    def test_reads_where_and_with_what_the_vendor_calls_back(self):
+    def test_callback_url_and_secrets_are_read(self):
         settings = build(
             extra={"callback_base_url": " https://airflow/x/ ", "callback_secret": f"{SECRET}new, {SECRET}"}
         )
+
         assert settings.callback_base_url == "https://airflow/x"
         assert settings.callback_secrets == (f"{SECRET}new", SECRET)
         assert build().callback_base_url is None
 
-    def test_never_shows_a_secret(self):
+    def test_repr_shows_no_secret(self):
         secrets = {"callback_secret": f"{SECRET}-callback", "webhook_hmac_key": "secret-hmac"}
+
         shown = repr(build(password="secret-key", extra={"callback_base_url": "https://a", **secrets}))
+
         assert not any(secret in shown for secret in ("secret-key", SECRET, "secret-hmac"))
 
-    def test_a_rotated_key_is_the_same_account(self):
+    def test_rotated_key_keeps_the_account(self):
         assert build(password="old").account == build(password="new").account

@@ -1,4 +1,4 @@
-"""What earlier versions wrote into buckets and databases still works: a provider is upgraded while tasks wait."""
+"""What earlier versions wrote into buckets and databases still works: users upgrade while tasks wait."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from airflow_provider_vocalsep.triggers.events import validate_event
 
 VERSIONS = sorted(path for path in Path(__file__).parent.iterdir() if (path / "triggers.json").exists())
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
-PLACE = "s3://stems/music/one/separate_vocal"
-LATER = TaskInstanceRef(
+DESTINATION = "s3://stems/music/one/separate_vocal"
+NEXT_RUN = TaskInstanceRef(
     dag_id="nightly", run_id="scheduled__2", task_id="separate", map_index=3, try_number=1
 )
 
 
 @pytest.fixture(params=VERSIONS, ids=lambda path: path.name)
-def kept(request):
-    """Read a file that a version wrote."""
+def read_fixture(request):
+    """Read a file that an earlier version wrote."""
 
     def read(name):
         path = request.param / name
@@ -54,12 +54,12 @@ def kept(request):
     return read
 
 
-def test_there_is_one_at_least():
+def test_fixtures_of_the_first_version_exist():
     assert [path.name for path in VERSIONS][:1] == ["0.1.0"]
 
 
-def test_a_trigger_goes_on(kept):
-    for path, arguments in kept("triggers.json"):
+def test_serialized_trigger_is_restored(read_fixture):
+    for path, arguments in read_fixture("triggers.json"):
         module, _, name = path.rpartition(".")
         trigger = getattr(importlib.import_module(module), name)(**arguments)
         again, values = trigger.serialize()
@@ -76,19 +76,20 @@ def test_a_trigger_goes_on(kept):
         (VocalSeparationSensor, "execute_complete", ["event"]),
     ],
 )
-def test_a_deferred_task_is_resumed_by_the_method_that_it_named(operator, method, kwargs):
-    """Airflow keeps the name and the arguments with the task instance."""
+def test_deferred_task_is_resumed_by_the_method_that_it_named(operator, method, kwargs):
+    """Airflow stores the name and the arguments with the task instance."""
     inspect.signature(getattr(operator, method)).bind(None, {}, **dict.fromkeys(kwargs))
 
 
-def test_a_trigger_s_event_is_understood(kept):
-    events = kept("events.json")
+def test_event_of_a_trigger_is_parsed(read_fixture):
+    events = read_fixture("events.json")
+
     assert validate_event(events["VocalSeparationTrigger"]) == (WaitOutcome.FINISHED, "T-submitted", "m")
     assert _ended(events["BatchTrigger"]) == {"T-submitted": (WaitOutcome.FINISHED, "m")}
 
 
 @pytest.mark.parametrize(
-    "state, decides",
+    "state, decision_type",
     [
         ("claimed", InDoubt),
         ("in_doubt", InDoubt),
@@ -97,59 +98,75 @@ def test_a_trigger_s_event_is_understood(kept):
         ("landed", Landed),
     ],
 )
-def test_a_ledger_entry_decides_as_it_did_and_loses_nothing(kept, state, decides):
-    before = kept("entries.json")[state]
+def test_ledger_entry_leads_to_the_same_decision_and_keeps_its_history(read_fixture, state, decision_type):
+    before = read_fixture("entries.json")[state]
     ledger = Ledger(MemoryLedgerStore(), now=lambda: NOON + timedelta(days=365))
     track = Track(key=state, task_id="t", audio_id=state)
+
     identity = Identity.of(
         track, account="sunoapi", separation_type=SeparationType.SEPARATE_VOCAL, stem_name=None
     )
-    assert identity.source == before["source"], "it is looked for under the same key"
+
+    assert identity.source == before["source"], "the entry has the same key in the store"
+
     ledger.store.write(identity, LedgerEntry.model_validate(before), None)
 
-    decision = ledger.claim(identity, Intent("new", LATER, state), manifest_uri=f"{PLACE}/manifest.json")
-    assert type(decision) is decides
+    decision = ledger.claim(
+        identity, Intent("new", NEXT_RUN, state), manifest_uri=f"{DESTINATION}/manifest.json"
+    )
+    assert type(decision) is decision_type
+
     after = json.loads(ledger.read(identity).to_json())
     assert after["history"][: len(before["history"])] == before["history"]
     assert after["attempts"][: len(before["attempts"])] == before["attempts"]
 
 
-def test_a_ledger_entry_is_where_it_was():
-    """Another digest, and all that was ever paid for is paid for again."""
+def test_ledger_entry_keeps_its_digest():
+    """With another digest, every separation would be paid for again."""
     identity = Identity("sunoapi", "t/landed", SeparationType.SEPARATE_VOCAL, None)
+
     assert identity.digest == "b9f3ff86a089330abe89267ba1c61ea001a24a8bc246cfb44da219161430e7cd"
 
 
-def test_a_callback_s_address_is_verified(kept):
-    token = kept("token.json")
+def test_token_of_a_callback_url_is_verified(read_fixture):
+    token = read_fixture("token.json")
+
     claims = verify(token["token"], [token["secret"]], now=NOON.timestamp())
+
     assert (claims.dag_id, claims.map_index, claims.attempt_id) == ("nightly", 3, "attempt-submitted")
 
 
-def test_a_remembered_callback_is_read(kept):
-    heard = callbacks_by_attempt(kept("heard.json"))["attempt-submitted"]
-    assert [(one.vendor_task_id, one.code, one.count) for one in heard] == [("T-submitted", 200, 1)]
+def test_stored_callback_is_read(read_fixture):
+    callbacks = callbacks_by_attempt(read_fixture("heard.json"))["attempt-submitted"]
+
+    assert [(one.vendor_task_id, one.code, one.count) for one in callbacks] == [("T-submitted", 200, 1)]
 
 
-def test_a_run_report_is_gone_on_with(kept):
-    report = BatchReport.from_jsonl(kept("report.jsonl"))
+def test_run_report_is_read(read_fixture):
+    report = BatchReport.from_jsonl(read_fixture("report.jsonl"))
+
     assert {row.track: row.state for row in report.rows.values()} == {
-        "claimed": RowState.PLANNED, "in_doubt": RowState.IN_DOUBT, "submitted": RowState.WAITING,
-        "failed": RowState.FAILED, "landed": RowState.LANDED,
-    }  # fmt: skip
+        "claimed": RowState.PLANNED,
+        "in_doubt": RowState.IN_DOUBT,
+        "submitted": RowState.WAITING,
+        "failed": RowState.FAILED,
+        "landed": RowState.LANDED,
+    }
     assert report.rows["submitted"].vendor_task_id == "T-submitted"
 
 
-def test_a_plan_is_read(kept):
-    tracks = [Track.parse(json.loads(line)) for line in kept("plan.jsonl").splitlines()]
+def test_plan_is_read(read_fixture):
+    tracks = [Track.parse(json.loads(line)) for line in read_fixture("plan.jsonl").splitlines()]
+
     assert [track.title for track in tracks][-1] == "🎵 landed"
 
 
-def test_a_manifest_is_read(kept):
-    manifest = Manifest.from_json(json.dumps(kept("manifest.json")).encode(), where="here")
-    assert [stem.uri for stem in manifest.stems] == [f"{PLACE}/vocals.mp3"]
+def test_manifest_is_read(read_fixture):
+    manifest = Manifest.from_json(json.dumps(read_fixture("manifest.json")).encode(), where="here")
+
+    assert [stem.uri for stem in manifest.stems] == [f"{DESTINATION}/vocals.mp3"]
     assert (manifest.vendor_task_id, manifest.landed_at) == ("T-landed", NOON)
 
 
-def test_states_of_the_ledger_keep_their_names():
+def test_ledger_states_keep_their_names():
     assert {"claimed", "submitted", "separated", "landed", "failed"} <= {state.value for state in EntryState}

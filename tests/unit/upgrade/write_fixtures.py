@@ -1,9 +1,9 @@
 """
-Keep what this version writes, for later ones to read: run once for every release.
+Write the fixtures of this version, for the tests of later versions: run once for every release.
 
-    python tests/unit/upgrade/write_fixtures.py
+    python -m tests.unit.upgrade.write_fixtures
 
-What it wrote is never written again: it is what lies in buckets and databases.
+Never overwrite the fixtures of a release: they are what lies in buckets and databases.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from airflow_provider_vocalsep.api.errors import Verdict
 from airflow_provider_vocalsep.api.models import Callback
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
-from airflow_provider_vocalsep.callbacks.inbox import remember
+from airflow_provider_vocalsep.callbacks.inbox import record_delivery
 from airflow_provider_vocalsep.callbacks.token import CallbackClaims, mint
 from airflow_provider_vocalsep.landing.manifest import LandedStem, Manifest, describe_track
 from airflow_provider_vocalsep.ledger import (
@@ -36,12 +36,13 @@ from airflow_provider_vocalsep.runs.report import BatchReport, RowState
 from airflow_provider_vocalsep.triggers.batch import BatchTrigger
 from airflow_provider_vocalsep.triggers.lost_submit import LostSubmitTrigger
 from airflow_provider_vocalsep.triggers.vocal_separation import VocalSeparationTrigger
+from tests.support.manual_clock import ManualClock
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 SECRET = "a-secret-of-the-fixtures-0123456789"
 KIND = SeparationType.SEPARATE_VOCAL
 STATES = ("claimed", "in_doubt", "submitted", "failed", "landed")
-PLACE = "s3://stems/music/one/separate_vocal"
+DESTINATION = "s3://stems/music/one/separate_vocal"
 
 
 def track_of(state: str) -> Track:
@@ -52,7 +53,7 @@ def identity_of(state: str) -> Identity:
     return Identity.of(track_of(state), account="sunoapi", separation_type=KIND, stem_name=None)
 
 
-def asker(try_number: int = 1) -> TaskInstanceRef:
+def task_instance(try_number: int = 1) -> TaskInstanceRef:
     return TaskInstanceRef(
         dag_id="nightly",
         run_id="scheduled__1",
@@ -63,42 +64,39 @@ def asker(try_number: int = 1) -> TaskInstanceRef:
     )
 
 
-class Ticking:
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> datetime:
-        self.now += timedelta(seconds=1)
-        return self.now
-
-
-def entry(state: str) -> dict[str, Any]:
-    """Take a track as far as a state."""
-    ledger, identity, task = Ledger(MemoryLedgerStore(), now=Ticking()), identity_of(state), f"T-{state}"
-    attempt = f"attempt-{state}"
-    ledger.claim(identity, Intent(attempt, asker(), state, title=track_of(state).title, calls_back=True))
+def build_entry(state: str) -> dict[str, Any]:
+    """Return the ledger entry of a track in a state."""
+    ledger = Ledger(MemoryLedgerStore(), now=ManualClock(NOON + timedelta(seconds=1), step=1))
+    identity, attempt, task = identity_of(state), f"attempt-{state}", f"T-{state}"
+    intent = Intent(attempt, task_instance(), state, title=track_of(state).title, calls_back=True)
+    ledger.claim(identity, intent)
     if state == "in_doubt":
         ledger.record_submit_lost(identity, attempt, "No answer came.")
     if state in ("submitted", "failed", "landed"):
         ledger.record_submitted(identity, attempt, task)
-        line = Event(
-            at=NOON, event="called_back", by=asker(), attempt_id=attempt, code=200, vendor_task_id=task
+        callback = Event(
+            at=NOON,
+            event="called_back",
+            by=task_instance(),
+            attempt_id=attempt,
+            code=200,
+            vendor_task_id=task,
         )
-        ledger.record_callbacks(identity, lambda _: [line])
+        ledger.record_callbacks(identity, lambda _: [callback])
     if state == "failed":
         outcome = Outcome(at=NOON, verdict=Verdict.REFUNDED, code=531, message="failed, given back")
         ledger.record_task_failed(identity, task, outcome, status="GENERATE_AUDIO_FAILED")
     if state == "landed":
-        ledger.record_separated(identity, task, asker(2), status="SUCCESS")
-        files = (File(name="vocals", uri=f"{PLACE}/vocals.mp3", bytes=3, sha256="0" * 64),)
+        ledger.record_separated(identity, task, task_instance(2), status="SUCCESS")
+        files = (File(name="vocals", uri=f"{DESTINATION}/vocals.mp3", bytes=3, sha256="0" * 64),)
         landing = Landing(at=NOON, vendor_task_id=task, stems=1, bytes=3)
-        ledger.record_landed(identity, f"{PLACE}/manifest.json", landing, asker(2), files)
+        ledger.record_landed(identity, f"{DESTINATION}/manifest.json", landing, task_instance(2), files)
     found = ledger.read(identity)
     assert found is not None
     return json.loads(found.to_json())
 
 
-def report() -> bytes:
+def build_report() -> bytes:
     made = BatchReport.of(map(track_of, STATES))
     states = dict(
         zip(STATES, (RowState.PLANNED, RowState.IN_DOUBT, RowState.WAITING, RowState.FAILED, RowState.LANDED))
@@ -113,15 +111,25 @@ def report() -> bytes:
     )
 
 
-def manifest() -> bytes:
+def build_manifest() -> bytes:
     stem = LandedStem(
-        name="vocals", uri=f"{PLACE}/vocals.mp3", bytes=3, sha256="0" * 64,
-        content_type="audio/mpeg", etag="e",
-    )  # fmt: skip
+        name="vocals",
+        uri=f"{DESTINATION}/vocals.mp3",
+        bytes=3,
+        sha256="0" * 64,
+        content_type="audio/mpeg",
+        etag="e",
+    )
     return Manifest(
-        track=describe_track(track_of("landed")), separation_type=KIND, dialect="sunoapi", vendor_task_id="T-landed",
-        landed_at=NOON, stems=(stem,), uri=f"{PLACE}/manifest.json", asked_by={"dag_id": "nightly"},
-    ).to_json()  # fmt: skip
+        track=describe_track(track_of("landed")),
+        separation_type=KIND,
+        dialect="sunoapi",
+        vendor_task_id="T-landed",
+        landed_at=NOON,
+        stems=(stem,),
+        uri=f"{DESTINATION}/manifest.json",
+        asked_by={"dag_id": "nightly"},
+    ).to_json()
 
 
 def main() -> None:
@@ -136,7 +144,7 @@ def main() -> None:
     claims = CallbackClaims(
         "vocalsep_default", "nightly", "scheduled__1", "separate", 3, "attempt-submitted", 2_000_000_000, True
     )
-    heard, _ = remember(None, Callback("T-submitted", 200, "All stems separated."), NOON)
+    callbacks, _ = record_delivery(None, Callback("T-submitted", 200, "All stems separated."), NOON)
     files: dict[str, Any] = {
         "triggers": [trigger.serialize() for trigger in triggers],
         "events": {
@@ -149,14 +157,14 @@ def main() -> None:
             "BatchTrigger": {"ended": {"T-submitted": ["finished", "m"]}, "reads": 2},
             "LostSubmitTrigger": {"status": "gave_up", "attempt_id": "attempt-in_doubt"},
         },
-        "entries": {state: entry(state) for state in STATES},
+        "entries": {state: build_entry(state) for state in STATES},
         "token": {"token": mint(claims, SECRET), "secret": SECRET},
-        "heard": {"attempt-submitted": heard},
+        "heard": {"attempt-submitted": callbacks},
     }
     for name, content in files.items():
         (folder / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    (folder / "report.jsonl").write_bytes(report())
-    (folder / "manifest.json").write_bytes(manifest())
+    (folder / "report.jsonl").write_bytes(build_report())
+    (folder / "manifest.json").write_bytes(build_manifest())
     tracks = [json.dumps(track_of(state).model_dump(exclude_none=True)) for state in STATES]
     (folder / "plan.jsonl").write_text("\n".join(tracks) + "\n")
 
