@@ -36,6 +36,8 @@ from airflow_provider_vocalsep.ledger import (
     TaskInstanceRef,
 )
 from airflow_provider_vocalsep.ledger.ledger import utc_now
+from airflow_provider_vocalsep.storage.location import Location
+from airflow_provider_vocalsep.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,19 +84,19 @@ def run_whole_way(ledger: Ledger, identity: Identity) -> list[Any]:
 
 @pytest.fixture
 def ledger(s3: S3Client, bucket: str, prefix: str) -> Ledger:
-    return Ledger(S3LedgerStore(s3, bucket, prefix))
+    return Ledger(S3LedgerStore(ObjectStore(s3), Location(bucket, prefix)))
 
 
 def read_object(ledger: Ledger) -> bytes:
     """Return the object of ``ONE``."""
     bucket, key = ledger.uri_of(ONE).removeprefix("s3://").split("/", 1)
-    return ledger.store.client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    return ledger.store.store.client.get_object(Bucket=bucket, Key=key)["Body"].read()
 
 
 def write_object(ledger: Ledger, body: bytes) -> None:
     """Replace the object of ``ONE``."""
     bucket, key = ledger.uri_of(ONE).removeprefix("s3://").split("/", 1)
-    ledger.store.client.put_object(Bucket=bucket, Key=key, Body=body)
+    ledger.store.store.client.put_object(Bucket=bucket, Key=key, Body=body)
 
 
 def warnings_of(caplog: Caplog) -> list[str]:
@@ -151,7 +153,7 @@ class TestConcurrentWriters:
         store = ledger.store
         ledgers = [ledger] * 16
         if not shared:
-            ledgers = [Ledger(S3LedgerStore(seaweed.client(), store.bucket, store.prefix)) for _ in ledgers]
+            ledgers = [Ledger(S3LedgerStore(ObjectStore(seaweed.client()), store.location)) for _ in ledgers]
         if before:
             ledger.claim(ONE, intent("first"))
             ledger.record_failed(ONE, "attempt-first", Outcome(at=utc_now(), verdict=Verdict.RETRY))
@@ -193,9 +195,7 @@ class TestTwoConcurrentRuns:
     def test_two_concurrent_runs_lose_no_event_and_undo_no_state(
         self, seaweed: SeaweedServer, ledger: Ledger
     ) -> None:
-        stores = [
-            RecordingStore(seaweed.client(), ledger.store.bucket, ledger.store.prefix) for _ in range(2)
-        ]
+        stores = [RecordingStore(ObjectStore(seaweed.client()), ledger.store.location) for _ in range(2)]
         orders: set[tuple[tuple[str, str | None], ...]] = set()
         for round_number in range(self.AT_MOST):
             if round_number >= self.ROUNDS and len(orders) > 5:
@@ -286,7 +286,7 @@ class TestLifeOfAnEntry:
 
         client.meta.events.register("before-send.s3.PutObject", send_before)
 
-        flaky = Ledger(S3LedgerStore(client, ledger.store.bucket, ledger.store.prefix))
+        flaky = Ledger(S3LedgerStore(ObjectStore(client), ledger.store.location))
 
         assert flaky.claim(ONE, intent("run")) == Submit("attempt-run")
         assert statuses == [200]
@@ -362,7 +362,8 @@ class TestUnusableStore:
         login = {"aws_access_key_id": seaweed.access_key, "aws_secret_access_key": seaweed.secret_key}
         arguments = {"endpoint_url": seaweed.endpoint_url, "region_name": "us-east-1", **login, **changes}
         client = boto3.client("s3", config=IMPATIENT, **arguments)
-        store = S3LedgerStore(client, elsewhere or ledger.store.bucket, ledger.store.prefix)
+        location = ledger.store.location
+        store = S3LedgerStore(ObjectStore(client), Location(elsewhere or location.bucket, location.prefix))
         ledger.claim(TWO, intent("run"))
         begun = time.monotonic()
 
@@ -406,7 +407,7 @@ class TestStoreWithoutConditions:
         if ignored is None:
             client.meta.events.register("before-send.s3.PutObject", self.refuse)
         caplog.set_level(logging.WARNING)
-        plain = Ledger(S3LedgerStore(client, ledger.store.bucket, ledger.store.prefix))
+        plain = Ledger(S3LedgerStore(ObjectStore(client), ledger.store.location))
         expected = [Submit, InDoubt, Attach, Attach, Landed]
 
         assert [type(decision) for decision in run_whole_way(plain, ONE)] == expected

@@ -56,9 +56,7 @@ class SampleBucket:
         self.store = ObjectStore(client)
         self.now = NOON
         self.attempts = 0
-        self.ledger = Ledger(
-            S3LedgerStore(client, LOCATION.ledger.bucket, LOCATION.ledger.prefix), now=self.tick
-        )
+        self.ledger = Ledger(S3LedgerStore(self.store, LOCATION.ledger), now=self.tick)
 
     def tick(self) -> datetime:
         self.now += timedelta(seconds=1)

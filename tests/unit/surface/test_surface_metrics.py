@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import httpx
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
-from airflow_provider_vocalsep.operators.reporting import Reporting
 
 from airflow_provider_vocalsep.api.errors import Verdict
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
@@ -28,6 +27,8 @@ from airflow_provider_vocalsep.ledger import (
     TaskInstanceRef,
 )
 from airflow_provider_vocalsep.observability import metrics
+from airflow_provider_vocalsep.operators._runtime import track_leg
+from airflow_provider_vocalsep.runs.report import TrackRow
 from airflow_provider_vocalsep.triggers.lost_submit import LostSubmitTrigger
 
 ONE = Identity("label", "t/a", SeparationType.SPLIT_STEM)
@@ -149,7 +150,10 @@ class TestCountUnlanded:
         ti = SimpleNamespace(
             dag_id="d", run_id="r", task_id="t", map_index=-1, try_number=try_number, max_tries=max_tries
         )
-        with pytest.raises(type(error)), Reporting().leg({"ti": ti}, "separate_vocal"):
+        operator = SimpleNamespace(separation_type="separate_vocal")
+        job = SimpleNamespace(runtime=SimpleNamespace(target=None), row=TrackRow(track="one"))
+        leg = track_leg(operator, {"ti": ti}, lambda: job, track_key="one", check_destination=False)
+        with pytest.raises(type(error)), leg:
             raise error
 
     def test_failed_track_is_counted_once_after_the_last_try(self, statsd):

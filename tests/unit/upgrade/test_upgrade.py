@@ -29,11 +29,11 @@ from airflow_provider_vocalsep.ledger import (
     TaskInstanceRef,
 )
 from airflow_provider_vocalsep.operators.vocal_separation import VocalSeparationOperator
-from airflow_provider_vocalsep.operators.vocal_separation_batch import VocalSeparationBatchOperator, _ended
+from airflow_provider_vocalsep.operators.vocal_separation_batch import VocalSeparationBatchOperator
 from airflow_provider_vocalsep.runs.report import BatchReport, RowState
 from airflow_provider_vocalsep.sensors.vocal_separation import VocalSeparationSensor
 from airflow_provider_vocalsep.separation.polling import WaitOutcome
-from airflow_provider_vocalsep.triggers.events import validate_event
+from airflow_provider_vocalsep.triggers.events import parse_batch_event, validate_event
 
 VERSIONS = sorted(path for path in Path(__file__).parent.iterdir() if (path / "triggers.json").exists())
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
@@ -85,7 +85,7 @@ def test_event_of_a_trigger_is_parsed(read_fixture):
     events = read_fixture("events.json")
 
     assert validate_event(events["VocalSeparationTrigger"]) == (WaitOutcome.FINISHED, "T-submitted", "m")
-    assert _ended(events["BatchTrigger"]) == {"T-submitted": (WaitOutcome.FINISHED, "m")}
+    assert parse_batch_event(events["BatchTrigger"]) == {"T-submitted": (WaitOutcome.FINISHED, "m")}
 
 
 @pytest.mark.parametrize(
