@@ -209,7 +209,7 @@ def _has_landed(archive: Archive, candidate: Candidate, entries: dict[str, Ledge
 def _read_plans(
     archive: Archive, candidates: Iterable[Candidate], files: Iterable[RunFile], problems: list[str]
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """Read the tracks from the plans of their DAG runs, which have the user's own fields and signed addresses."""
+    """Read the tracks from the plans of their DAG runs, which have signed addresses too."""
     wanted: dict[str, set[str]] = defaultdict(set)
     for candidate in candidates:
         wanted[candidate.folder or ""].add(candidate.key)

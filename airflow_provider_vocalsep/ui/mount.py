@@ -5,7 +5,8 @@ from __future__ import annotations
 #: Mount of the page. Not below the receiver's, which is public.
 PAGE_PATH = "/vocalsep-audit"
 
-#: Addresses without a slash in front: Airflow resolves them against its own base, whatever path it is served under.
+#: Addresses without a slash in front: Airflow resolves them against its own base, whatever path it is served
+#: under.
 _HREF = PAGE_PATH.lstrip("/")
 
 _APPEARANCE = {

@@ -1,7 +1,8 @@
 """
 JSON Schemas of the files in the bucket, one a version, for whoever reads them without this package.
 
-``python -m airflow_provider_vocalsep.audit.schemas.write`` writes them from the models; a test fails when they are stale.
+``python -m airflow_provider_vocalsep.audit.schemas.write`` writes them from the models; a test fails when
+they are stale.
 """
 
 from __future__ import annotations
