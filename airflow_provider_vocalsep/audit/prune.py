@@ -1,4 +1,4 @@
-"""Deleting plans and run reports of old runs that no ledger entry needs any more."""
+"""Deleting plans and run reports of old runs that no ledger entry needs."""
 
 from __future__ import annotations
 

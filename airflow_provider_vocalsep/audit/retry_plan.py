@@ -129,7 +129,7 @@ def _add(
 
 
 def _track_fields(source: str | None) -> dict[str, Any]:
-    """Return the fields of a track that say what its audio is."""
+    """Return the fields of a track that identify its audio."""
     if source is None:
         return {}
     if "://" in source:
@@ -176,7 +176,7 @@ def _is_in_scope(head: Mapping[str, Any], file: RunFile, scope: Scope) -> bool:
 def _in_ledger_only(
     reports: Iterable[StoredReport], entries: dict[str, LedgerEntry], scope: Scope
 ) -> Iterator[Candidate]:
-    """Return the failed ledger entries that are in no report any more."""
+    """Return the failed ledger entries that are in no report."""
     reported = {row.entry for stored in reports if stored.report for row in stored.report.rows.values()}
     for uri, entry in entries.items():
         outcome = entry.current.outcome

@@ -37,7 +37,7 @@ class RowState(str, Enum):
     IN_DOUBT = "in_doubt"
     #: Stems and manifest are in the bucket.
     LANDED = "landed"
-    #: Its separation or landing failed; the message says why.
+    #: Its separation or landing failed, for the reason in the message.
     FAILED = "failed"
     #: Not claimed: the credits were used up.
     LEFT = "left"
