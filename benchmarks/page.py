@@ -1,11 +1,11 @@
 """
 The page in Airflow's UI on a large bucket: 100,000 ledger entries, the plans and reports of 500 runs.
 
-    make bench-page                                # ten minutes, most of them filling the bucket; needs PostgreSQL
+    make bench-page                                # ten minutes, most of them to fill the bucket
     make bench-page ARGS="--tracks 10000 --runs 50"
 
-Uses a real S3 server, a real API server, and Chromium if it is installed. Airflow's database has the DAG runs, and the
-arguments of a hundred thousand task instances of other DAGs.
+Uses a real S3 server, a real API server with PostgreSQL, and Chromium if it is installed. Airflow's database
+has the DAG runs, and the arguments of a hundred thousand task instances of other DAGs.
 """
 
 from __future__ import annotations
@@ -106,9 +106,10 @@ def fill_database(stack: Stack, runs: int) -> None:
     with psycopg2.connect(stack.database) as connection, connection.cursor() as cursor:
         cursor.execute("SET session_replication_role = replica")
         cursor.execute(
-            "INSERT INTO dag_run (dag_id, run_id, run_type, run_after, state, start_date, end_date, clear_number, span_status) "
-            "SELECT %s, 'manual__' || lpad(n::text, 4, '0'), 'manual', now(), 'success', now() - interval '1 h', now(), 0, "
-            "'not_started' FROM generate_series(0, %s) n",
+            "INSERT INTO dag_run (dag_id, run_id, run_type, run_after, state, start_date, end_date, "
+            "clear_number, span_status) "
+            "SELECT %s, 'manual__' || lpad(n::text, 4, '0'), 'manual', now(), 'success', "
+            "now() - interval '1 h', now(), 0, 'not_started' FROM generate_series(0, %s) n",
             (DAG_ID, runs - 1),
         )
         theirs = {
@@ -130,7 +131,8 @@ def fill_database(stack: Stack, runs: int) -> None:
         }
         cursor.execute(
             "INSERT INTO rendered_task_instance_fields (dag_id, task_id, run_id, map_index, rendered_fields) "
-            "SELECT %s, 'separate', 'manual__' || lpad(n::text, 4, '0'), -1, %s FROM generate_series(0, 29) n",
+            "SELECT %s, 'separate', 'manual__' || lpad(n::text, 4, '0'), -1, %s "
+            "FROM generate_series(0, 29) n",
             (DAG_ID, json.dumps(ours)),
         )
     connection.close()

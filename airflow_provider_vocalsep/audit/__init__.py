@@ -1,3 +1,3 @@
-"""Reading what happened out of the bucket: run reports, ledger entries, manifests. Knows no Airflow."""
+"""Questions about ledger, run reports and manifests in the bucket. Does not import Airflow."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The ledger entries and run reports of a destination, read in parallel. Unreadable ones are named, not raised."""
+"""The ledger entries and run reports of a destination, read in parallel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deleting plans and run reports of old runs that no ledger entry needs any more."""
+"""Deleting plans and run reports of old runs that no ledger entry needs."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ class OldRun:
 
 def find_needed_runs(entries: Iterable[LedgerEntry]) -> dict[str, str]:
     """
-    Find the runs that ledger entries need: those in the history of an entry that is unfinished or has a submit in doubt.
+    Find the runs that ledger entries need.
+
+    An entry that is unfinished or has a submit in doubt needs all runs in its history.
 
     :param entries: All entries.
     :return: Key of such a track, by the folder of the run.

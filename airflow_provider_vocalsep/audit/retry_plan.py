@@ -129,7 +129,7 @@ def _add(
 
 
 def _track_fields(source: str | None) -> dict[str, Any]:
-    """Return the fields of a track that say what its audio is."""
+    """Return the fields of a track that identify its audio."""
     if source is None:
         return {}
     if "://" in source:
@@ -176,7 +176,7 @@ def _is_in_scope(head: Mapping[str, Any], file: RunFile, scope: Scope) -> bool:
 def _in_ledger_only(
     reports: Iterable[StoredReport], entries: dict[str, LedgerEntry], scope: Scope
 ) -> Iterator[Candidate]:
-    """Return the failed ledger entries that are in no report any more."""
+    """Return the failed ledger entries that are in no report."""
     reported = {row.entry for stored in reports if stored.report for row in stored.report.rows.values()}
     for uri, entry in entries.items():
         outcome = entry.current.outcome
@@ -209,7 +209,7 @@ def _has_landed(archive: Archive, candidate: Candidate, entries: dict[str, Ledge
 def _read_plans(
     archive: Archive, candidates: Iterable[Candidate], files: Iterable[RunFile], problems: list[str]
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """Read the tracks from the plans of their DAG runs, which have the user's own fields and signed addresses."""
+    """Read the tracks from the plans of their DAG runs, which have signed addresses too."""
     wanted: dict[str, set[str]] = defaultdict(set)
     for candidate in candidates:
         wanted[candidate.folder or ""].add(candidate.key)

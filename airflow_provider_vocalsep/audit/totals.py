@@ -1,4 +1,4 @@
-"""What was paid, refused, called back and landed, by the history of a ledger entry: the totals of the vendor's account."""
+"""What was paid, refused, called back and landed, by the history of a ledger entry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happened to every track: a row for each ledger entry, and for each track that has only a row in a run report."""
+"""What happened to every track: a row for each ledger entry, and for each track in run reports only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.ledger import LedgerEntry
     from airflow_provider_vocalsep.runs.report import TrackRow
 
-#: States of a row, in the order of a track's life. ``in_doubt``: the answer to the submit was lost. ``left``: never claimed.
+#: States of a row, in the order of a track's life. ``left``: never claimed. ``in_doubt``: the submit was not
+#: answered.
 STATES = ("left", "claimed", "in_doubt", "submitted", "separated", "landed", "failed")
 
 #: States of a report's rows that may have no ledger entry, because nothing was claimed.
@@ -189,7 +190,7 @@ def entry_row(uri: str, entry: LedgerEntry, wanted: TrackFilter) -> AuditRow | N
 
 
 def entry_state(entry: LedgerEntry) -> str:
-    """Return the state of an entry; ``in_doubt`` for a claim whose answer to the submit is known to be lost."""
+    """Return the state of an entry; ``in_doubt`` for a claim whose submit is known to be unanswered."""
     lost = {e.attempt_id for e in entry.history if e.event == "submit_lost"}
     left = any(e.event == "left_in_doubt" for e in entry.history)
     if entry.state is EntryState.CLAIMED and (entry.current.attempt_id in lost or left):
@@ -201,7 +202,7 @@ def unclaimed_rows(
     reports: Iterable[StoredReport], claimed: set[tuple[str, str, str | None]], wanted: TrackFilter
 ) -> Iterator[AuditRow]:
     """
-    Return rows of the tracks that are only in run reports: they failed, or were left, before anything was claimed.
+    Return rows of the tracks that are only in run reports: they failed, or were left, unclaimed.
 
     :param claimed: Source, separation type and stem name of each ledger entry.
     """

@@ -63,7 +63,7 @@ class VerifyResult:
 
     @property
     def exit_code(self) -> int:
-        """0 when all is as it landed, 1 when something is missing or different, 2 when something could not be read."""
+        """0 if all is as it landed, 1 if something is missing or different, 2 if something is unread."""
         kinds = {problem.kind for problem in self.problems}
         return 1 if kinds - {"unread"} else 2 if kinds else 0
 
@@ -148,7 +148,7 @@ class Verifier:
         return result
 
     def _check_stem(self, stem: LandedStem, manifest: Manifest, key: str) -> Problem | None:
-        # A stem is read beside its manifest, which may be a copy: never where the manifest's addresses point to.
+        # A stem is read from the folder of its manifest, which may be a copy, not from the recorded address.
         track, recorded_folder = manifest.track.get("key"), manifest.uri.removesuffix(MANIFEST)
         file = stem.uri.removeprefix(recorded_folder)
         stem_key = key.removesuffix(MANIFEST) + file

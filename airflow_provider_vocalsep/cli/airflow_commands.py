@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from airflow.cli.cli_config import Arg, GroupCommand
 
-#: The commands about a destination. Airflow lists them for every command of its own, so their modules import next to nothing.
+#: The commands about a destination. Airflow lists them for every command of its own, so their modules import
+#: next to nothing.
 NAMES = ("audit", "prune", "retry-plan", "show", "verify")
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.audit.entries import Archive
     from airflow_provider_vocalsep.audit.tracks import AuditRow, TrackAudit
 
-#: See :data:`~airflow_provider_vocalsep.audit.tracks.STATES`: importing it would slow the list of commands down.
+#: A copy of :data:`~airflow_provider_vocalsep.audit.tracks.STATES`, whose import takes long.
 _STATES = ("left", "claimed", "in_doubt", "submitted", "separated", "landed", "failed")
 
 _STYLES = {"landed": "green", "failed": "red", "in_doubt": "red", "left": "yellow"}
@@ -81,8 +81,8 @@ def audit(
     """
     Show what happened to every track: its runs, dates, costs and stems.
 
-    Reads the ledger in the bucket, and the run reports for tracks that were never claimed; Airflow need not run. With --dag,
-    --run, --since or --until the counts are of that only.
+    Reads the ledger in the bucket, and the run reports for tracks that were never claimed; Airflow need not
+    run. With --dag, --run, --since or --until the counts are of that only.
 
     Exit code: 0, or 2 when something could not be read; it is named.
     """

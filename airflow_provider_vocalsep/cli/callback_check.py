@@ -23,9 +23,9 @@ def callback_check(conn_id: str) -> None:
     """
     Check that the vendor's callbacks reach this Airflow.
 
-    Posts a correctly signed test callback to the public address of the connection and prints which steps work: name, TLS,
-    path, token, signature, database. Changes nothing. Run it where the connection is defined (a worker, the API server, or
-    anywhere with AIRFLOW_CONN_... set), best from outside your network.
+    Posts a correctly signed test callback to the public address of the connection and prints which steps
+    work: name, TLS, path, token, signature, database. Changes nothing. Run it where the connection is defined
+    (a worker, the API server, or anywhere with AIRFLOW_CONN_... set), best from outside your network.
     """
     from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
 

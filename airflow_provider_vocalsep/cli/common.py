@@ -77,7 +77,7 @@ def _parse_days(text: Any) -> float | None:
 
 
 def about_destination(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the destination and the options of the object storage to a command, and call it with the archive."""
+    """Add the arguments of a destination to a command, and call it with the archive."""
 
     @click.argument("address", metavar="s3://BUCKET/PREFIX")
     @click.option(
@@ -152,6 +152,7 @@ def _make_bar(console: Console) -> Progress:
 def describe_empty(archive: Archive) -> str:
     """Return the message for a destination without a ledger and run reports."""
     return (
-        f"No vocalsep ledger or run reports found at {archive.destination.uri} (ledger: {archive.ledger.uri}/). Give the "
-        "destination= of your DAGs, and --ledger if they set ledger=."
+        f"No vocalsep ledger or run reports found at {archive.destination.uri} "
+        f"(ledger: {archive.ledger.uri}/). "
+        "Give the destination= of your DAGs, and --ledger if they set ledger=."
     )

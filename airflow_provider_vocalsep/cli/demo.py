@@ -41,9 +41,9 @@ def demo(home: Path, separation_type: str, stay: bool | None) -> None:
     """
     Separate a catalogue end to end on this machine.
 
-    Starts the sandbox as the vendor, an S3 server and Airflow, all on loopback and on free ports; uploads a catalogue,
-    runs the DAG separate_catalogue on it, prints what landed, and writes HOME/report.json. Succeeds only if every
-    track landed.
+    Starts the sandbox as the vendor, an S3 server and Airflow, all on loopback and on free ports; uploads a
+    catalogue, runs the DAG separate_catalogue on it, prints what landed, and writes HOME/report.json.
+    Succeeds only if every track landed.
     """
     console = Console()
     if stay is None:

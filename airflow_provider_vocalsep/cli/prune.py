@@ -46,9 +46,9 @@ def prune(archive: Archive, older_than: float, dry_run: bool) -> None:
     """
     Delete the plans and run reports of old runs.
 
-    Never deletes stems, manifests or ledger entries: the ledger keeps tracks from being paid for twice, and has the history. A
-    run stays, however old, while a ledger entry with this run in its history is not landed or failed, or has a submit in doubt.
-    If a ledger entry cannot be read, nothing is deleted.
+    Never deletes stems, manifests or ledger entries: the ledger keeps tracks from being paid for twice, and
+    has the history. A run stays, however old, while a ledger entry with this run in its history is not landed
+    or failed, or has a submit in doubt. If a ledger entry cannot be read, nothing is deleted.
 
     Exit code: 0, or 2 when something could not be read or deleted; it is named.
     """

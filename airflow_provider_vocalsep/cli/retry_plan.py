@@ -71,8 +71,8 @@ def retry_plan(
     """
     Write a catalogue of the tracks that failed, or were left because the credits were used up.
 
-    Tracks that have landed since are left out. PlanCatalogueOperator reads the file as it is; its last two columns are the
-    state and the reason.
+    Tracks that have landed since are left out. PlanCatalogueOperator reads the file as it is; its last two
+    columns are the state and the reason.
 
     Exit code: 0, or 2 when something could not be read or a track's audio is no longer known; it is named.
     """
@@ -87,9 +87,7 @@ def retry_plan(
         )
     if len(plan.kinds) > 1:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(plan.kinds.items()))
-        fail(
-            f"A catalogue has one separation type, and these tracks have several: {kinds}. Set --separation-type."
-        )
+        fail(f"These tracks have several separation types: {kinds}. Set --separation-type.")
     text = to_jsonl(plan.rows) if output.endswith((".jsonl", ".ndjson")) else to_csv(plan.rows)
     if output == "-":
         click.echo(text, nl=False)

@@ -93,8 +93,8 @@ def sandbox(port_file: Path | None, credits_: float, api_key: str | None, **sett
     """
     Serve the vendor's API on this machine, with real separation.
 
-    It separates its own songs (GET /sandbox/catalogue) or any audioUrl, keeps the account's totals (GET /sandbox/books), and
-    fails on demand (POST /sandbox/faults). It costs nothing.
+    It separates its own songs (GET /sandbox/catalogue) or any audioUrl, keeps the account's totals (GET
+    /sandbox/books), and fails on demand (POST /sandbox/faults). It costs nothing.
     """
     if api_key is not None:
         settings["api_key"] = api_key
@@ -118,7 +118,8 @@ def sandbox(port_file: Path | None, credits_: float, api_key: str | None, **sett
         listener = listen(options)
     except OSError as e:
         raise click.ClickException(
-            f"Cannot listen on {options.host}:{options.port} ({e.strerror}); choose another --port, 0 for a free one."
+            f"Cannot listen on {options.host}:{options.port} ({e.strerror}); "
+            "choose another --port, 0 for a free one."
         ) from e
     with listener:
         url = url_of(listener)

@@ -49,8 +49,8 @@ def show(archive: Archive, track: str, form: str) -> None:
     print_unreadable(history.unreadable)
     if not history.entries and not history.manifests:
         fail(
-            f"There is no track {track!r} at {archive.destination.uri}. `vocalsep audit {archive.destination.uri} --track "
-            f"'{track}*'` lists the tracks whose keys begin with it."
+            f"There is no track {track!r} at {archive.destination.uri}. "
+            f"`vocalsep audit {archive.destination.uri} --track '{track}*'` lists keys that begin with it."
         )
     if form == "json":
         _print_json(history)

@@ -21,7 +21,7 @@ Examples:
   vocalsep verify s3://stems
   vocalsep verify s3://stems --track demo/daisy
   vocalsep verify s3://stems/album-7 --threads 32
-  vocalsep verify s3://stems --format json > verified.json || mail -s 'stems have changed' me@example.com < verified.json
+  vocalsep verify s3://stems --format json > out.json || mail -s 'stems changed' me@example.com < out.json
 """
 
 
@@ -40,9 +40,10 @@ def verify(archive: Archive, track: str | None, threads: int, form: str) -> None
     """
     Read every stem and compare its size and SHA-256 with its manifest.
 
-    Also lists manifests that the ledger names and the bucket has lost. Memory does not grow with stems or tracks; every byte is
-    downloaded, so run it close to the bucket. The next DAG run lands missing or different stems again, without paying while the
-    vendor still has them. It does not notice a change that keeps size and the store's checksum: delete such a stem.
+    Also lists manifests that the ledger names and the bucket has lost. Memory does not grow with stems or
+    tracks; every byte is downloaded, so run it close to the bucket. The next DAG run lands missing or
+    different stems again, without paying while the vendor still has them. It does not notice a change that
+    keeps size and the store's checksum: delete such a stem.
 
     Exit code: 0 all is as it landed, 1 something is missing or different, 2 something could not be read.
     """

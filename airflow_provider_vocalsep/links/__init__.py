@@ -1,3 +1,3 @@
-"""Links from a task instance to what it made."""
+"""Links of a task instance: to its stems, and to the page."""
 
 from __future__ import annotations

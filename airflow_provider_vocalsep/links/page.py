@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 class PageLink(BaseOperatorLink):
     """
-    Opens the page *Vocal separation* at the tracks of a task instance; the operator's ``page`` returns the address.
+    Opens the page *Vocal separation* at the tracks of a task instance, by the operator's ``page``.
 
-    The address has no leading slash: Airflow's UI resolves it against its own base path, which a worker does not know. The
-    link exists once the task first defers or ends, for a batch from its start.
+    The address has no leading slash: Airflow's UI resolves it against its own base path, which a worker does
+    not know. The link exists once the task first defers or ends, for a batch from its start.
     """
 
     name = "Vocal separation"

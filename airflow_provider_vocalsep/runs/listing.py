@@ -1,7 +1,8 @@
 """
 The plans and run reports of a destination, as a listing shows them.
 
-There are two small files for every few hundred tracks. The ledger has an object for each track, so it is not listed for this.
+There are two small files for every few hundred tracks. The ledger has an object for each track, so it is not
+listed for this.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Run reports: what happened to the tracks of a task instance, as JSON Lines. They are a batch's saved state too."""
+"""Run reports: what happened to the tracks of a task instance; also the saved state of a batch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class RowState(str, Enum):
     IN_DOUBT = "in_doubt"
     #: Stems and manifest are in the bucket.
     LANDED = "landed"
-    #: Its separation or landing failed; the message says why.
+    #: Its separation or landing failed, for the reason in the message.
     FAILED = "failed"
     #: Not claimed: the credits were used up.
     LEFT = "left"
@@ -213,8 +213,8 @@ class BatchReport:
     :param rows: One for each track.
     :param concluded: Whether the batch has ended, so that a later run of it retries its failures.
     :param head: Its first line as it was read: the fields of :class:`ReportHead` that its version wrote.
-    :param is_understood: Whether this version knows every state and value in it; ``False`` for some reports of newer
-        versions.
+    :param is_understood: Whether this version knows every state and value in it; ``False`` for some reports
+        of newer versions.
     """
 
     def __init__(
@@ -236,8 +236,8 @@ class BatchReport:
         Begin a report.
 
         :param tracks: The tracks.
-        :param before: The report of an earlier try of the same batch. Its final failures are taken over, unless the batch
-            had ended: then a user has cleared it to retry them.
+        :param before: The report of an earlier try of the same batch. Its final failures are taken over,
+            unless the batch had ended: then a user has cleared it to retry them.
         """
         rows = []
         for track in tracks:
@@ -326,7 +326,7 @@ class BatchReport:
 
 
 def _parse_row(fields: dict[str, Any]) -> tuple[TrackRow, bool]:
-    """Parse a row without the fields whose values only a newer version knows; return whether it knows all of them."""
+    """Parse a row without the values that only a newer version knows; return whether there are none."""
     try:
         row = TrackRow.model_validate(fields)
     except ValidationError as e:

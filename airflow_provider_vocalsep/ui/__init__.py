@@ -1,3 +1,3 @@
-"""The page in Airflow's UI: what happened to every track, and what it sounds like. Reads only."""
+"""The page in Airflow's UI: runs, tracks, their history and their stems. Reads only."""
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """
-The page's routes. They only read. Each requires a user of Airflow; those about a DAG require the permission to read it.
+The page's routes. They only read.
 
-A browser never sends the address of an object: run report, manifest and ledger entry name it, and it is opened only below a
+Each requires a user of Airflow; those about a DAG require the permission to read it. A browser never sends
+the address of an object: run report, manifest and ledger entry name it, and it is opened only below a
 destination that Airflow knows.
 """
 
@@ -210,7 +211,8 @@ def _find_destination(service: RunIndexService, row: dict[str, Any]) -> Destinat
     destination = service.destinations().get(row["destination"])
     if destination is None:
         raise UnreadableError(
-            f"Airflow no longer knows the connection of {row['destination']}. Add it to [vocalsep] destinations."
+            f"Airflow no longer knows the connection of {row['destination']}. "
+            "Add the address to [vocalsep] destinations."
         )
     return destination
 

@@ -1,4 +1,4 @@
-"""The destinations that the page shows, from Airflow's database and configuration. No address comes from a browser."""
+"""The destinations that the page shows, from Airflow's database and configuration."""
 
 from __future__ import annotations
 
@@ -55,8 +55,9 @@ def find_destinations(session: Session) -> list[Destination]:
     """
     Find the destinations.
 
-    They are those of the task instances whose arguments Airflow remembers (thirty runs of each task, unless ``[core]
-    num_dag_runs_to_retain_rendered_fields`` says otherwise), and those of ``[vocalsep] destinations``.
+    They are those of the task instances whose arguments Airflow remembers (thirty runs of each task, unless
+    ``[core] num_dag_runs_to_retain_rendered_fields`` says otherwise), and those of ``[vocalsep]
+    destinations``.
 
     :param session: A session of Airflow's database.
     """

@@ -75,7 +75,8 @@ def read_entry(store: ObjectStore, destination: Destination, row: dict[str, Any]
     Read the ledger entry of a track.
 
     :param row: The track's row in the run report.
-    :return: ``None`` when the report does not name it: nothing was claimed, or an older version wrote the report.
+    :return: ``None`` when the report does not name it: nothing was claimed, or an older version wrote the
+        report.
     :raises UnreadableError: it cannot be shown.
     """
     if not row.get("entry"):
@@ -120,7 +121,7 @@ def redact_manifest(manifest: Manifest, may_read: Callable[[str], bool]) -> dict
 
 
 def _hide(part: dict[str, Any], by: str, may_read: Callable[[str], bool]) -> bool:
-    """Remove the task instance from an event, attempt or manifest that the user may not see; return whether it was hidden."""
+    """Remove a task instance that the user may not see; return whether it was removed."""
     instance = part.get(by)
     dag_id = instance.get("dag_id") if isinstance(instance, dict) else None
     if not dag_id or may_read(str(dag_id)):

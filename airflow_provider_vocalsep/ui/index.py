@@ -1,7 +1,8 @@
 """
 Run reports in a local SQLite file, for search and paging: a cache that can be deleted at any time.
 
-Processes share the file. They write in short transactions, so that a page is shown while reports are still being read.
+Processes share the file. They write in short transactions, so that a page is shown while reports are still
+being read.
 """
 
 from __future__ import annotations
@@ -33,23 +34,28 @@ _LOCK_TIMEOUT = 10.0
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
-  id INTEGER PRIMARY KEY, destination TEXT NOT NULL, key TEXT NOT NULL, etag TEXT NOT NULL, modified REAL NOT NULL,
-  folder TEXT NOT NULL, dag_id TEXT, run_id TEXT, task_id TEXT, map_index INTEGER, try_number INTEGER, concluded INTEGER,
-  planned INTEGER NOT NULL DEFAULT 0, tracks INTEGER NOT NULL DEFAULT 0, landed INTEGER NOT NULL DEFAULT 0,
-  failed INTEGER NOT NULL DEFAULT 0, waiting INTEGER NOT NULL DEFAULT 0, left_out INTEGER NOT NULL DEFAULT 0,
-  submits INTEGER, credits REAL, stems INTEGER, bytes INTEGER, UNIQUE (destination, key));
+  id INTEGER PRIMARY KEY, destination TEXT NOT NULL, key TEXT NOT NULL, etag TEXT NOT NULL,
+  modified REAL NOT NULL, folder TEXT NOT NULL, dag_id TEXT, run_id TEXT, task_id TEXT, map_index INTEGER,
+  try_number INTEGER, concluded INTEGER, planned INTEGER NOT NULL DEFAULT 0,
+  tracks INTEGER NOT NULL DEFAULT 0, landed INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0,
+  waiting INTEGER NOT NULL DEFAULT 0, left_out INTEGER NOT NULL DEFAULT 0, submits INTEGER, credits REAL,
+  stems INTEGER, bytes INTEGER, UNIQUE (destination, key));
 CREATE INDEX IF NOT EXISTS files_of_run ON files (dag_id, run_id, task_id, map_index);
 CREATE INDEX IF NOT EXISTS files_in_folder ON files (destination, folder);
 CREATE TABLE IF NOT EXISTS tracks (
-  file INTEGER, position INTEGER, track TEXT NOT NULL, state TEXT NOT NULL, names TEXT NOT NULL, PRIMARY KEY (file, position)
-) WITHOUT ROWID;
+  file INTEGER, position INTEGER, track TEXT NOT NULL, state TEXT NOT NULL, names TEXT NOT NULL,
+  PRIMARY KEY (file, position)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS details (
-  file INTEGER, position INTEGER, row TEXT NOT NULL, PRIMARY KEY (file, position)
-) WITHOUT ROWID;
+  file INTEGER, position INTEGER, row TEXT NOT NULL, PRIMARY KEY (file, position)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS destinations (
-  destination TEXT PRIMARY KEY, listed_at REAL NOT NULL DEFAULT 0, took REAL NOT NULL DEFAULT 0, problem TEXT,
-  unread INTEGER NOT NULL DEFAULT 0);
+  destination TEXT PRIMARY KEY, listed_at REAL NOT NULL DEFAULT 0, took REAL NOT NULL DEFAULT 0,
+  problem TEXT, unread INTEGER NOT NULL DEFAULT 0);
 """
+
+#: Names the DAG run of a folder's files where it is not known yet.
+_NAME_FOLDER = (
+    "UPDATE files SET dag_id = ?, run_id = ? WHERE destination = ? AND folder = ? AND dag_id IS NULL"
+)
 
 #: States that the page shows; it shows all others, those of newer versions too, as waiting.
 _SHOWN = (RowState.PLANNED, RowState.LANDED, RowState.FAILED, RowState.LEFT)
@@ -153,10 +159,7 @@ class RunIndex:
             "INSERT INTO details VALUES (?, ?, ?)",
             ((number, position, row.to_json()) for position, row in enumerate(rows)),
         )
-        db.execute(
-            "UPDATE files SET dag_id = ?, run_id = ? WHERE destination = ? AND folder = ? AND dag_id IS NULL",
-            (head["dag_id"], head["run_id"], destination, file.folder),
-        )
+        db.execute(_NAME_FOLDER, (head["dag_id"], head["run_id"], destination, file.folder))
 
     @staticmethod
     def _put_file(db: sqlite3.Connection, destination: str, file: RunFile, values: dict[str, Any]) -> int:
@@ -172,7 +175,8 @@ class RunIndex:
         marks = ", ".join("?" * len(columns))
         updates = ", ".join(f"{name} = excluded.{name}" for name in columns)
         db.execute(
-            f"INSERT INTO files ({names}) VALUES ({marks}) ON CONFLICT (destination, key) DO UPDATE SET {updates}",  # noqa: S608
+            f"INSERT INTO files ({names}) VALUES ({marks}) "  # noqa: S608
+            f"ON CONFLICT (destination, key) DO UPDATE SET {updates}",
             list(columns.values()),
         )
         row = db.execute("SELECT id FROM files WHERE destination = ? AND key = ?", (destination, file.key))
@@ -184,7 +188,8 @@ class RunIndex:
             known = {
                 row["folder"]: (row["dag_id"], row["run_id"])
                 for row in db.execute(
-                    "SELECT DISTINCT folder, dag_id, run_id FROM files WHERE destination = ? AND dag_id IS NOT NULL",
+                    "SELECT DISTINCT folder, dag_id, run_id FROM files "
+                    "WHERE destination = ? AND dag_id IS NOT NULL",
                     (destination,),
                 )
             }
@@ -206,10 +211,7 @@ class RunIndex:
         folders = [row["folder"] for row in nameless if row["folder"] in names]
         if folders:
             with self._transaction() as db:
-                db.executemany(
-                    "UPDATE files SET dag_id = ?, run_id = ? WHERE destination = ? AND folder = ? AND dag_id IS NULL",
-                    [(*names[folder], destination, folder) for folder in folders],
-                )
+                db.executemany(_NAME_FOLDER, [(*names[folder], destination, folder) for folder in folders])
 
     def forget(self, destination: str, keys: Collection[str]) -> None:
         """Remove files that no longer exist."""

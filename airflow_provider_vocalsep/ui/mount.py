@@ -5,7 +5,7 @@ from __future__ import annotations
 #: Mount of the page. Not below the receiver's, which is public.
 PAGE_PATH = "/vocalsep-audit"
 
-#: Addresses without a slash in front: Airflow resolves them against its own base, whatever path it is served under.
+#: Without a leading slash: Airflow resolves the addresses against its own base path.
 _HREF = PAGE_PATH.lstrip("/")
 
 _APPEARANCE = {

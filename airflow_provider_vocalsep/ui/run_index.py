@@ -170,7 +170,7 @@ def _pause_after(took: float) -> float:
 
 @cache
 def run_index_service() -> RunIndexService:
-    """Return the service of this process. Its index is in the temporary folder and can be deleted at any time."""
+    """Return the service of this process. Its index is in the temporary folder and may be deleted."""
     installation = f"{conf.get('database', 'sql_alchemy_conn')} {os.environ.get('AIRFLOW_HOME', '')}"
     digest = hashlib.sha256(installation.encode()).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"vocalsep-page-{os.getuid()}-{digest}"

@@ -39,6 +39,8 @@ WHERE f.dag_id IN (SELECT value FROM json_each(:dags)) AND (:run IS NULL OR f.ru
   AND (:text = '' OR instr(t.names, :text))
 """
 
+_TRACK_COLUMNS = "t.file, t.position, t.state, f.dag_id, f.run_id, f.task_id, f.map_index, f.try_number"
+
 #: The counts of a run without reports.
 NO_COUNTS: dict[str, Any] = {
     **dict.fromkeys(("batches", "landed", "failed", "waiting", "left", "tracks"), 0),
@@ -156,8 +158,8 @@ class RunSearch:
                 for row in db.execute(f"SELECT t.state, COUNT(*) AS n {_TRACKS} GROUP BY t.state", values)
             }
             found = db.execute(
-                "SELECT t.file, t.position, t.state, f.dag_id, f.run_id, f.task_id, f.map_index, f.try_number "
-                f"{_TRACKS} AND (:state = '' OR t.state = :state) ORDER BY {order}, t.position LIMIT :limit OFFSET :offset",
+                f"SELECT {_TRACK_COLUMNS} {_TRACKS} AND (:state = '' OR t.state = :state) "
+                f"ORDER BY {order}, t.position LIMIT :limit OFFSET :offset",
                 {**values, "limit": limit, "offset": offset},
             ).fetchall()
             rows = [_track_of(db, row) for row in found]
@@ -169,8 +171,9 @@ class RunSearch:
         """Return a track of a run."""
         with self.index.open() as db:
             row = db.execute(
-                "SELECT t.file, t.position, t.state, f.* FROM files f JOIN tracks t ON t.file = f.id WHERE f.dag_id = ? AND "
-                "f.run_id = ? AND f.task_id = ? AND f.map_index = ? AND t.track = ? ORDER BY f.modified DESC LIMIT 1",
+                f"SELECT {_TRACK_COLUMNS}, f.destination FROM files f JOIN tracks t ON t.file = f.id "  # noqa: S608
+                "WHERE f.dag_id = ? AND f.run_id = ? AND f.task_id = ? AND f.map_index = ? AND t.track = ? "
+                "ORDER BY f.modified DESC LIMIT 1",
                 (dag_id, run_id, task_id, map_index, track),
             ).fetchone()
             return {**_track_of(db, row), "destination": row["destination"]} if row else None

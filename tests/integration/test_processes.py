@@ -90,7 +90,8 @@ class TestAirflowCommand:
             "import sys; import airflow.cli.cli_config; "
             "from airflow_provider_vocalsep.cli.airflow_commands import airflow_commands; "
             "before = set(sys.modules); airflow_commands(); "
-            "print([m for m in set(sys.modules) - before if m.split('.')[0] in ('boto3', 'botocore', 'pydantic', 'rich')])"
+            "slow = ('boto3', 'botocore', 'pydantic', 'rich'); "
+            "print([m for m in set(sys.modules) - before if m.split('.')[0] in slow])"
         )
         assert python("-c", code, **os.environ).stdout.splitlines()[-1] == "[]"
 

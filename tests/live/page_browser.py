@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Names under which distributions install it.
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-#: Text whose contrast with what is behind it is below 4.5 (WCAG 2.1, 1.4.3), with the contrast.
+#: Text whose contrast with its background is below 4.5 (WCAG 2.1, 1.4.3), with the contrast.
 _TOO_FAINT = """() => {
   const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
   function painted(...colors) {
@@ -42,7 +42,8 @@ _TOO_FAINT = """() => {
     const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
     if (!own || !element.checkVisibility() || element.closest(".unseen, .skip, :disabled")) continue;
     const layers = behind(element);
-    const [text, ground] = [painted(...layers, getComputedStyle(element).color), painted(...layers)].map(luminance);
+    const colors = [painted(...layers, getComputedStyle(element).color), painted(...layers)];
+    const [text, ground] = colors.map(luminance);
     const contrast = (Math.max(text, ground) + 0.05) / (Math.min(text, ground) + 0.05);
     if (contrast < 4.5) faint[element.textContent.trim().slice(0, 40)] = contrast;
   }
@@ -63,7 +64,7 @@ _DRAWN = """(canvas) => {
 
 @contextmanager
 def running_chromium() -> Iterator[Browser]:
-    """Run it without a window until the block ends."""
+    """Run Chromium without a window until the block ends."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:
@@ -103,35 +104,35 @@ class Visitor:
         expect(self.page.get_by_role("button", name="Browse")).to_be_visible(timeout=30_000)
 
     def open_from_menu(self) -> Frame:
-        """Open our page as people do, and return the frame in which it is."""
+        """Open our page from Airflow's menu, and return its frame."""
         self.page.get_by_role("button", name="Browse").click()
         self.page.get_by_role("menuitem", name="Vocal separation").click()
         return self.frame()
 
     def frame(self) -> Frame:
-        """Return the frame of our page, ready."""
+        """Return the frame of our page once it is loaded."""
         frame = self.page.wait_for_selector(f"iframe[src*='{PAGE_PATH.strip('/')}']").content_frame()
         assert frame is not None
         expect(frame.locator("main")).not_to_have_attribute("aria-busy", "true", timeout=15_000)
         return frame
 
     def open(self, path: str) -> Page:
-        """Open our page without Airflow around it."""
+        """Open our page outside of Airflow's frame."""
         self.page.goto(f"{self.airflow.url}{PAGE_PATH}/{path}")
         expect(self.page.locator("main")).not_to_have_attribute("aria-busy", "true", timeout=15_000)
         return self.page
 
 
 def too_faint(page: Page | Frame) -> dict[str, float]:
-    """Return texts that are hard to read on what is behind them, with their contrast."""
+    """Return texts with too little contrast, and the contrast."""
     return page.evaluate(_TOO_FAINT)
 
 
 def is_wider_than_its_window(page: Page | Frame) -> bool:
-    """Tell whether the page has to be moved sideways to be read."""
+    """Return whether the page scrolls sideways."""
     return page.evaluate("document.scrollingElement.scrollWidth > document.scrollingElement.clientWidth")
 
 
 def drawn_height(page: Page | Frame, stem: str) -> float:
-    """Return the share of a waveform's height that anything is drawn on: a flat line has next to none."""
+    """Return the share of a waveform's height that is drawn on: almost none for a flat line."""
     return page.locator(f"[data-stem={stem}] canvas").evaluate(_DRAWN)

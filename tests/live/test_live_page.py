@@ -194,7 +194,7 @@ class TestBrowser:
         expect(page.locator("tbody tr")).to_have_count(1)
         page.get_by_role("link", name=songs[-1]["title"]).click()
         expect(page.locator(".problems")).to_contain_text("The vendor found no voice in it.")
-        expect(page.get_by_text("It came to nothing; the message above says why.")).to_be_visible()
+        expect(page.get_by_text("It failed; the message above says why.")).to_be_visible()
 
     def test_dag_run_has_a_tab_with_its_tracks(self, visitor, watched, run, songs):
         visitor.page.goto(f"{visitor.airflow.url}/dags/{DAG_ID}/runs/{quote(run)}")

@@ -1,4 +1,4 @@
-"""A destination with ledger entries, manifests, stems, plans and run reports, written by the provider's own code."""
+"""A destination with ledger, manifests, stems, plans and run reports, written by the provider's own code."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """
-JSON Schemas of the files in the bucket, one a version, for whoever reads them without this package.
+JSON Schemas of the files in the bucket, one for each version, for readers without this package.
 
-``python -m airflow_provider_vocalsep.audit.schemas.write`` writes them from the models; a test fails when they are stale.
+``python -m airflow_provider_vocalsep.audit.schemas.write`` writes them from the models; a test fails when
+they are stale.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 from importlib import resources
 from typing import Any
 
-#: The schemas by name; the number is the files' ``schema_version``.
+#: Names of the schemas; the number is the files' ``schema_version``.
 NAMES = ("ledger-entry-1", "manifest-1", "run-report-head-1", "run-report-row-1", "plan-track-1")
 
 

@@ -1,4 +1,4 @@
-"""Writing the JSON Schemas from the models."""
+"""Writing the JSON Schemas of the models."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _ROLE = re.compile(r":\w+:`~?(?:[\w.]*\.)?([\w()]+)`")
 
 
 def schema_of(name: str) -> dict[str, Any]:
-    """Build a schema: of the model's fields, explained as its docstring explains them."""
+    """Build the schema of a model, with the descriptions of its docstring."""
     model = MODELS[name]
     schema = model.model_json_schema()
-    _explain(schema, model)
+    _describe(schema, model)
     for part, described in schema.get("$defs", {}).items():
-        found = getattr(entry, part, None) or getattr(manifest, part, None)
-        if found is not None:
-            _explain(described, found)
+        nested = getattr(entry, part, None) or getattr(manifest, part, None)
+        if nested is not None:
+            _describe(described, nested)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:airflow-provider-vocalsep:{name}",
@@ -44,24 +44,24 @@ def schema_of(name: str) -> dict[str, Any]:
     }
 
 
-def _explain(schema: dict[str, Any], model: type) -> None:
-    words = inspect.getdoc(model) or ""
-    schema["description"] = words.split("\n", 1)[0]
-    for name, said in _PARAM.findall(words):
+def _describe(schema: dict[str, Any], model: type) -> None:
+    docstring = inspect.getdoc(model) or ""
+    schema["description"] = docstring.split("\n", 1)[0]
+    for name, description in _PARAM.findall(docstring):
         if name in schema.get("properties", {}):
-            text = _ROLE.sub(r"\1", " ".join(said.split())).replace("``", "")
+            text = _ROLE.sub(r"\1", " ".join(description.split())).replace("``", "")
             schema["properties"][name]["description"] = text
     for described in schema.get("properties", {}).values():
         described.pop("title", None)
 
 
 def text_of(name: str) -> str:
-    """Return the file of a schema."""
+    """Return a schema as JSON text."""
     return json.dumps(schema_of(name), indent=1, ensure_ascii=False) + "\n"
 
 
 def main() -> None:
-    """Write all of them beside this module."""
+    """Write all schemas into the folder of this module."""
     for name in MODELS:
         (Path(__file__).parent / f"{name}.json").write_text(text_of(name), encoding="utf-8")
 

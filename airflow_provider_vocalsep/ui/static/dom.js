@@ -1,4 +1,4 @@
-// Elements out of data. Text only ever becomes text: there is no way to write markup.
+// Elements from data. Text is always text: markup cannot be written.
 
 /**
  * Make an element.
@@ -22,7 +22,7 @@ function kept(children) {
   return children.flat().filter((child) => child !== null && child !== undefined && child !== false);
 }
 
-/** Replace what is in an element, if it is not that already. */
+/** Replace the children of an element, if they differ. */
 export function fill(element, ...children) {
   const next = kept(children);
   if (next.length === 1 && typeof next[0] === "string" && element.textContent === next[0] && !element.children.length) return;

@@ -1,4 +1,4 @@
-// Asking the server, and asking again while somebody looks.
+// Requests to the server, repeated while the page is visible.
 
 const EVERY = 2000;
 const SLOWEST = 30000;
@@ -26,7 +26,7 @@ async function ask(url, etag) {
 }
 
 /**
- * Show what a URL says, and what it says next, until `stop()`. Rests while the page is hidden.
+ * Show what a URL returns, and poll it until `stop()`. Pauses while the page is hidden.
  *
  * @param {() => string} urlOf
  * @param {(data) => (boolean|void)} show returns `false` when nothing more can come

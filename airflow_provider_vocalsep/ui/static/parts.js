@@ -12,11 +12,11 @@ export const WORDS = {
 
 export const HINTS = {
   landed: "Stems and manifest are in the bucket",
-  waiting: "Paid for; the vendor is at it",
+  waiting: "Paid for; the vendor has not finished",
   in_doubt: "The answer to its submit was lost; its callback is awaited",
-  failed: "It came to nothing; the message says why",
+  failed: "It failed; the message says why",
   left: "Not claimed: the credits were used up",
-  planned: "Not looked at yet",
+  planned: "Not processed yet",
 };
 
 /** Tell screen readers what changed. */
@@ -71,7 +71,7 @@ export function bar() {
   };
 }
 
-/** Counts by state, with those of which nothing is reported yet. */
+/** Counts by state, with the tracks that no report has yet. */
 export function rested(run) {
   const { landed, waiting, failed, left } = run;
   return { landed, waiting, failed, left, planned: Math.max(0, run.tracks - landed - waiting - failed - left) };
@@ -113,7 +113,7 @@ export function copier(text, what) {
     } catch {
       copied = copyOld(text); // not in a frame without permission, nor on plain HTTP
     }
-    say(copied ? `Copied ${what}.` : "The browser did not let us copy.");
+    say(copied ? `Copied ${what}.` : "The browser did not allow copying.");
     button.dataset.done = copied;
     setTimeout(() => delete button.dataset.done, 1500);
     button.focus();

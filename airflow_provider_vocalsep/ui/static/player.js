@@ -1,11 +1,11 @@
-// One stem: play, seek, and what it looks like. The waveform is drawn from the audio itself, decoded by the browser.
+// One stem: play, seek, and its waveform, which is drawn from the audio as the browser decodes it.
 
 import { fill, h, icon } from "./dom.js";
 import { address, bytes, clock, spoken } from "./format.js";
 import { copier, outside } from "./parts.js";
 
 const BARS = 600;
-/** Decoding holds a file in memory; what is larger plays without a picture. */
+/** Decoding holds a file in memory; a larger one plays without a waveform. */
 const LARGEST = 80e6;
 /** Enough to see the loud and the quiet; a minute of it is half a megabyte. */
 const RATE = 8000;
@@ -105,7 +105,7 @@ async function peaksOf(stem, url) {
   const name = `vocalsep-peaks-${stem.sha256}`;
   const kept = sessionStorage.getItem(name);
   if (kept) return Uint8Array.from(kept, (letter) => letter.charCodeAt(0));
-  if (stem.bytes > LARGEST) throw new Error("No waveform: the file is too large to draw. It plays all the same.");
+  if (stem.bytes > LARGEST) throw new Error("There is no waveform: the file is too large. It can still be played.");
   const answer = await fetch(url);
   if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail ?? "There is no waveform: the audio could not be read.");
   const sound = await new OfflineAudioContext(1, 1, RATE).decodeAudioData(await answer.arrayBuffer());

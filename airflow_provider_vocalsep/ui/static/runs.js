@@ -18,7 +18,7 @@ export function showRuns(main, asked) {
   const body = h("tbody", { role: "rowgroup" });
   const head = h("tr", { role: "row" }, ...COLUMNS.map(([words, kind]) => h("th", { scope: "col", role: "columnheader", class: kind }, words)));
   const table = h(
-    "table", { class: "list runs", role: "table" }, h("caption", { class: "unseen" }, "Runs, what changed last first"),
+    "table", { class: "list runs", role: "table" }, h("caption", { class: "unseen" }, "Runs, the last changed first"),
     h("thead", { role: "rowgroup" }, head), body,
   );
   const note = h("p", { class: "quiet", "aria-live": "polite" });
@@ -62,7 +62,7 @@ export function showRuns(main, asked) {
   }
 }
 
-/** Airflow knows before the reports are read that a run has ended: the last of them count in the look after that. */
+/** Airflow knows that a run has ended before the last reports are read: they count in the next answer. */
 function stage(run, before) {
   if (goesOn(run.airflow, run)) return "going";
   return run.concluded || before === "ending" || before === "ended" ? "ended" : "ending";
@@ -75,8 +75,8 @@ function nothing(data, text) {
   if (!data.destinations) {
     return empty(
       "No runs yet.",
-      "Trigger a DAG that uses VocalSeparationOperator or VocalSeparationBatchOperator with a destination; its run shows here as it begins.",
-      "Runs of a destination that Airflow has forgotten show when it is named in [vocalsep] destinations.",
+      "Trigger a DAG that uses VocalSeparationOperator or VocalSeparationBatchOperator with a destination; its run shows here when it starts.",
+      "To show runs of a destination that Airflow no longer knows, add it to [vocalsep] destinations.",
     );
   }
   return empty("No runs yet that you may see.", "A run shows here when its first task starts, to those who may read its DAG.");
@@ -124,5 +124,5 @@ function runRow(first) {
 
 export function stateOf({ airflow, concluded }) {
   if (airflow) return badge(airflow.state, airflow.state, "State of the DAG run in Airflow");
-  return badge(concluded ? "ended" : "unknown", concluded ? "ended" : "unfinished", "Airflow does not have this run any more");
+  return badge(concluded ? "ended" : "unknown", concluded ? "ended" : "unfinished", "Airflow no longer has this run");
 }

@@ -1,4 +1,4 @@
-// One track: how it sounds, what happened to it, where it is.
+// One track: its stems, its history, its objects.
 
 import { fill, h } from "./dom.js";
 import { address, bytes, counted, exact, number } from "./format.js";
@@ -13,14 +13,14 @@ const EVENTS = {
   attached: ["Attached to the task that is paid for", "quiet"],
   waited: ["Waited", "quiet"],
   called_back: ["The vendor called back", "begin"],
-  separated: ["The vendor is done", "begin"],
+  separated: ["The vendor has finished", "begin"],
   landed: ["Stems landed", "good"],
   skipped: ["Had landed already; nothing was done or paid", "quiet"],
   submit_lost: ["The answer to the submit was lost", "doubt"],
   submit_given_up: ["The lost submit was given up", "doubt"],
   submit_refused: ["The vendor refused the submit; nothing was paid", "bad"],
   landing_failed: ["Landing failed", "bad"],
-  failed: ["The vendor gave the task up", "bad"],
+  failed: ["The vendor's task failed", "bad"],
 };
 
 export function showTrack(main, asked) {
@@ -65,7 +65,7 @@ export function showTrack(main, asked) {
     if (error && !shown && [403, 404, 422].includes(error.status)) {
       main.removeAttribute("aria-busy");
       const forbidden = error.status === 403;
-      fill(main, empty(forbidden ? "You may not see this track." : "No such track.", forbidden ? "Airflow says that you may not read its DAG's task instances." : error.message));
+      fill(main, empty(forbidden ? "You may not see this track." : "No such track.", forbidden ? "You may not read its DAG's task instances in Airflow." : error.message));
     } else showTrouble(error?.message);
   });
   main.focus({ preventScroll: true });
@@ -92,9 +92,9 @@ function stemsOf(manifest, row, query) {
   if (!manifest) {
     const why = {
       landed: "Its manifest cannot be shown; the message above says why.",
-      waiting: "The vendor is at it. They show here as soon as they have landed.",
-      planned: "It has not been looked at yet.",
-      failed: "It came to nothing; the message above says why. Clearing its task tries it again.",
+      waiting: "The vendor has not finished. The stems show here as soon as they have landed.",
+      planned: "It has not been processed yet.",
+      failed: "It failed; the message above says why. Clear its task to retry it.",
       left: "It was left because the credits were used up. Top the account up and clear its task.",
     };
     return [title, h("p", { class: "quiet" }, why[row.state])];
@@ -103,14 +103,14 @@ function stemsOf(manifest, row, query) {
   return [
     title,
     ...manifest.stems.map((stem) => player(stem, query)),
-    absent.length > 0 && h("p", { class: "quiet" }, `The track has no ${absent.join(", ")}, says the vendor.`),
+    absent.length > 0 && h("p", { class: "quiet" }, `The track has no ${absent.join(", ")}, by the vendor's answer.`),
   ];
 }
 
 function historyOf(entry, row) {
   const title = h("h2", { id: "history-title" }, "What happened");
   if (!entry) {
-    const why = row.entry ? "Its ledger entry cannot be shown." : "Nothing is in the ledger of it yet.";
+    const why = row.entry ? "Its ledger entry cannot be shown." : "It has no ledger entry yet.";
     return [title, h("p", { class: "quiet" }, why)];
   }
   return [title, h("ol", { class: "timeline" }, ...entry.history.map(eventOf))];

@@ -43,7 +43,7 @@ function refused(main, error) {
   showTrouble(error?.status === 403 ? null : error?.message);
   if (error?.status === 403) {
     main.removeAttribute("aria-busy");
-    fill(main, empty("You may not see this run.", "Airflow says that you may not read its DAG's task instances. Ask whoever manages your Airflow."));
+    fill(main, empty("You may not see this run.", "You may not read its DAG's task instances in Airflow. Ask whoever manages your Airflow."));
   }
 }
 
@@ -117,7 +117,7 @@ function trackList({ dag_id, run_id, q = "", state = "", tab }) {
   function nothing() {
     if (search.value.trim() || state) return empty("No track matches.", "Try a part of its key or title, or another state.");
     if (going) return empty("No track is reported yet.", "Tracks show here as soon as the run writes its report.");
-    return empty("This run has separated nothing.", "It has no vocal separation task, or none of them got as far as a report. Its tasks' logs in Airflow say why.");
+    return empty("This run has separated nothing.", "It has no vocal separation task, or none of them has written a report. See its tasks' logs in Airflow.");
   }
 
   function buttons() {
@@ -140,7 +140,7 @@ function trackList({ dag_id, run_id, q = "", state = "", tab }) {
     goesOn(goes) {
       const ended = going && !goes;
       going = goes;
-      // What is said of an empty list depends on it.
+      // The message of an empty list depends on it.
       if (ended && counted) live.again();
     },
   };

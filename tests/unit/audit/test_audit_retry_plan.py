@@ -90,7 +90,7 @@ class TestSelection:
         answer = vocalsep("retry-plan", DESTINATION, "-o", str(tmp_path / "x.csv"))
 
         assert answer.exit_code == 2
-        assert "several: 2 separate_vocal, 1 split_stem. Set --separation-type." in answer.stderr
+        assert "separation types: 2 separate_vocal, 1 split_stem. Set --separation-type." in answer.stderr
         assert not (tmp_path / "x.csv").exists()
 
 

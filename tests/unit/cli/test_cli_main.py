@@ -36,7 +36,8 @@ class TestMain:
 
     def test_help_imports_neither_airflow_nor_a_command(self):
         code = (
-            "import sys; from airflow_provider_vocalsep.cli.main import main; main(['--help'], standalone_mode=False); "
+            "import sys; from airflow_provider_vocalsep.cli.main import main; "
+            "main(['--help'], standalone_mode=False); "
             "print([m for m in sys.modules if m.split('.')[0] in ('airflow', 'numpy', 'fastapi', 'boto3')])"
         )
         output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""The page's application as Airflow mounts it, with Airflow's own tokens and an auth manager that refuses some DAGs."""
+"""The page's application as Airflow mounts it, with Airflow's own tokens and an auth manager of the tests."""
 
 from __future__ import annotations
 

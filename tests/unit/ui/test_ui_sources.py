@@ -20,7 +20,8 @@ def remember(database):
     def remember(dag_id, run_id="r1", **fields):
         with closing(sqlite3.connect(path)) as db, db:
             db.execute(
-                "INSERT INTO rendered_task_instance_fields (dag_id, task_id, run_id, map_index, rendered_fields) "
+                "INSERT INTO rendered_task_instance_fields "
+                "(dag_id, task_id, run_id, map_index, rendered_fields) "
                 "VALUES (?, 'separate', ?, -1, ?)",
                 (dag_id, run_id, json.dumps(fields)),
             )
