@@ -1,3 +1,3 @@
-"""A local vendor that speaks the API of either dialect and really separates audio."""
+"""A local vendor with the HTTP API of either dialect, which really separates audio."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``python -m airflow_provider_vocalsep.sandbox``, the same as ``vocalsep sandbox``."""
+"""``python -m airflow_provider_vocalsep.sandbox``: the same as ``vocalsep sandbox``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vendor's HTTP API, and the sandbox's own pages beside it."""
+"""The vendor's HTTP API, and the sandbox's own endpoints below ``/sandbox/``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 
 from airflow_provider_vocalsep.sandbox import contract
 from airflow_provider_vocalsep.sandbox.books import now_ms
-from airflow_provider_vocalsep.sandbox.downloads import TRANSPORT, StemResponse, broken, cut
+from airflow_provider_vocalsep.sandbox.downloads import (
+    TRANSPORT,
+    StemResponse,
+    close_connection,
+    replace_response,
+)
 from airflow_provider_vocalsep.sandbox.faults import Fault  # noqa: TC001 - FastAPI reads the annotation
 from airflow_provider_vocalsep.sandbox.songs import songs
 from airflow_provider_vocalsep.sandbox.vendor import Vendor
@@ -29,9 +34,8 @@ def create_app(options: SandboxOptions) -> FastAPI:
     """
     Build the sandbox's application.
 
-    :param options: The sandbox's options.
-    :raises ValueError: a fault or the rate is not written right.
-    :raises WeightsMissingError: the engine ``spleeter`` was asked for and has no weights.
+    :raises ValueError: a fault or the submit rate has a wrong format.
+    :raises WeightsMissingError: ``engine="spleeter"`` without its weights.
     """
     vendor = Vendor(options)
 
@@ -52,16 +56,16 @@ def create_app(options: SandboxOptions) -> FastAPI:
 
 
 def _add_vendor_routes(app: FastAPI, vendor: Vendor) -> None:
-    def only_authorized(request: Request) -> None:
-        if not vendor.authorized(request):
-            vendor.books.refuse(401, {})
+    def require_api_key(request: Request) -> None:
+        if not vendor.is_authorized(request):
+            vendor.books.record_refusal(401, {})
             raise _RefusedError(contract.UNAUTHORIZED)
 
     @app.exception_handler(_RefusedError)
-    async def refused(_: Request, error: _RefusedError) -> Response:
-        return _answer(error.args[0])
+    async def answer_refusal(_: Request, error: _RefusedError) -> Response:
+        return _json_response(error.args[0])
 
-    api = APIRouter(dependencies=[Depends(only_authorized)])
+    api = APIRouter(dependencies=[Depends(require_api_key)])
 
     @api.post("/api/v1/vocal-removal/generate")
     async def generate(request: Request) -> Response:
@@ -70,23 +74,23 @@ def _add_vendor_routes(app: FastAPI, vendor: Vendor) -> None:
         except ValueError:
             body = None
         if not isinstance(body, dict):
-            return _answer(contract.error(400, "The request body is not valid JSON."))
+            return _json_response(contract.error(400, "The request body is not valid JSON."))
         return await _generate(vendor, body, request)
 
     @api.get("/api/v1/vocal-removal/record-info")
     async def record_info(taskId: str = "") -> Response:
         return await _record_info(vendor, taskId)
 
-    @api.get(vendor.voice.credit_path)
+    @api.get(vendor.wording.credit_path)
     async def credit() -> Response:
         balance = vendor.books.credits
-        return _answer(contract.success(balance if vendor.options.dialect == "kie" else int(balance)))
+        return _json_response(contract.success(balance if vendor.options.dialect == "kie" else int(balance)))
 
     app.include_router(api)
 
 
 class _RefusedError(Exception):
-    """A request ends here; the argument is its answer."""
+    """A request is refused; the argument is the body of the answer."""
 
 
 async def _generate(vendor: Vendor, body: dict[str, Any], request: Request) -> Response:
@@ -95,33 +99,31 @@ async def _generate(vendor: Vendor, body: dict[str, Any], request: Request) -> R
         "task_id": body.get("taskId"),
         "audio_url": body.get("audioUrl"),
     }
-    fault = vendor.faults.strike("submit", track)
+    fault = vendor.faults.take("submit", track)
     if fault is not None and fault.kind not in ("accept_then_drop", "slow"):
         if fault.kind in ("code", "http_429"):
-            vendor.books.refuse(fault.code if fault.kind == "code" else 429, body)
-        return _trouble(fault)
+            vendor.books.record_refusal(fault.code if fault.kind == "code" else 429, body)
+        return _faulty_response(fault)
     answer = vendor.submit(body)
     if answer["code"] == 200:
         vendor_task_id = answer["data"]["taskId"]
-        if vendor.faults.strike("callback", track, kinds=("early",)):
-            vendor.worker.call_back_now(vendor_task_id)
-            await asyncio.sleep(0.2)
+        if vendor.faults.take("callback", track, kinds=("early",)):
+            await vendor.worker.call_back_early(vendor_task_id)
         vendor.worker.start(vendor_task_id)
     if fault is not None and fault.kind == "accept_then_drop":
-        await cut(request.scope)
+        await close_connection(request.scope)
     elif fault is not None:
         await asyncio.sleep(fault.seconds)
-    return _answer(answer)
+    return _json_response(answer)
 
 
 async def _record_info(vendor: Vendor, vendor_task_id: str) -> Response:
-    fault = vendor.faults.strike(
-        "read", vendor.books.task(vendor_task_id) or {"vendor_task_id": vendor_task_id}
-    )
+    track = vendor.books.task(vendor_task_id) or {"vendor_task_id": vendor_task_id}
+    fault = vendor.faults.take("read", track)
     kind = fault.kind if fault is not None else None
     if fault is not None and kind in ("html", "truncated", "code", "http_429"):
-        vendor.books.polled(vendor_task_id)
-        return _trouble(fault)
+        vendor.books.record_poll(vendor_task_id)
+        return _faulty_response(fault)
     data = vendor.record(vendor_task_id)
     if fault is not None and kind == "slow":
         await asyncio.sleep(fault.seconds)
@@ -129,7 +131,7 @@ async def _record_info(vendor: Vendor, vendor_task_id: str) -> Response:
         data = None
     if data is not None and kind == "no_urls":
         data["response"] = {"id": None, "originUrl": None, "originData": None}
-    return _answer(contract.success(data))
+    return _json_response(contract.success(data))
 
 
 def _add_download_route(app: FastAPI, vendor: Vendor) -> None:
@@ -144,16 +146,16 @@ def _add_download_route(app: FastAPI, vendor: Vendor) -> None:
         expiry = vendor.options.link_expiry
         if expiry and now_ms() > row["completed_ms"] + expiry * 1000:
             return PlainTextResponse("link expired", status_code=403)
-        fault = vendor.faults.strike("download", row, stem=row["name"])
-        instead = broken(fault) if fault is not None else None
-        if instead is not None:
-            return instead
+        fault = vendor.faults.take("download", row, stem=row["name"])
+        replacement = replace_response(fault) if fault is not None else None
+        if replacement is not None:
+            return replacement
         try:
             data = await asyncio.to_thread(Path(row["path"]).read_bytes)
-        except FileNotFoundError:  # somebody emptied the cache
+        except FileNotFoundError:  # the cache was deleted
             return PlainTextResponse("not found", status_code=404)
         if request.method == "GET":
-            vendor.books.downloaded(file_name)
+            vendor.books.record_download(file_name)
         return StemResponse(data, request.headers, fault)
 
 
@@ -184,7 +186,7 @@ def _add_sandbox_routes(app: FastAPI, vendor: Vendor) -> None:
             raise HTTPException(404, f"There is no song {name}.")
         return Response(song.file, media_type="audio/flac")
 
-    # Not a coroutine: with thousands of tasks the report takes a while, which must not hold up the vendor.
+    # Not a coroutine: a report over thousands of tasks would block the vendor's answers.
     @app.get("/sandbox/books")
     def books(totals_only: bool = False) -> dict[str, Any]:
         report = vendor.books.totals() if totals_only else vendor.books.report()
@@ -195,23 +197,23 @@ def _add_sandbox_routes(app: FastAPI, vendor: Vendor) -> None:
         return vendor.faults.all()
 
     @app.post("/sandbox/faults")
-    async def switch_on(fault: Fault) -> dict[str, Any]:
-        vendor.faults.switch_on(fault)
+    async def add_fault(fault: Fault) -> dict[str, Any]:
+        vendor.faults.add(fault)
         return fault.model_dump()
 
     @app.delete("/sandbox/faults")
-    async def switch_all_off() -> dict[str, str]:
-        vendor.faults.switch_off()
+    async def remove_faults() -> dict[str, str]:
+        vendor.faults.remove()
         return {"status": "ok"}
 
     @app.delete("/sandbox/faults/{fault_id}")
-    async def switch_off(fault_id: str) -> dict[str, str]:
-        vendor.faults.switch_off(fault_id)
+    async def remove_fault(fault_id: str) -> dict[str, str]:
+        vendor.faults.remove(fault_id)
         return {"status": "ok"}
 
 
 def with_transport(app: FastAPI) -> Any:
-    """Wrap the application so that faults can close the connection under an answer (uvicorn only)."""
+    """Wrap the application so that faults can close the connection of a request (uvicorn only)."""
 
     async def wrapped(scope: Any, receive: Any, send: Any) -> None:
         scope[TRANSPORT] = getattr(getattr(send, "__self__", None), "transport", None)
@@ -220,7 +222,7 @@ def with_transport(app: FastAPI) -> Any:
     return wrapped
 
 
-def _trouble(fault: Fault) -> Response:
+def _faulty_response(fault: Fault) -> Response:
     if fault.kind == "html":
         return HTMLResponse(_HTML, status_code=int(fault.status or 502))
     if fault.kind == "truncated":
@@ -228,8 +230,8 @@ def _trouble(fault: Fault) -> Response:
     if fault.kind == "http_429":
         headers = {"Retry-After": str(int(fault.seconds))}
         return PlainTextResponse("Too Many Requests", status_code=429, headers=headers)
-    return _answer(contract.error(fault.code, fault.message or "The server is having a bad day."))
+    return _json_response(contract.error(fault.code, fault.message or "The server is having a bad day."))
 
 
-def _answer(body: dict[str, Any]) -> Response:
+def _json_response(body: dict[str, Any]) -> Response:
     return JSONResponse(body, headers={"Content-Type": "application/json;charset=UTF-8"})

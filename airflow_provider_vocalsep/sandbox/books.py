@@ -1,4 +1,4 @@
-"""The sandbox's accounts: every submit, charge, poll, callback and download, in SQLite."""
+"""The vendor's books: every submit, charge, poll, callback and download, in SQLite."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# A log that is written ahead survives the death of the process, at a fraction of the cost of a journal.
+# A write-ahead log survives the end of the process and costs a fraction of a rollback journal.
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
@@ -26,8 +26,8 @@ CREATE TABLE IF NOT EXISTS task (
     charged REAL NOT NULL, refunded REAL NOT NULL DEFAULT 0, polls INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS stem (
-    vendor_task_id TEXT NOT NULL REFERENCES task, name TEXT NOT NULL, stem_id TEXT NOT NULL, file_name TEXT NOT NULL,
-    path TEXT NOT NULL, duration REAL NOT NULL, downloads INTEGER NOT NULL DEFAULT 0,
+    vendor_task_id TEXT NOT NULL REFERENCES task, name TEXT NOT NULL, stem_id TEXT NOT NULL,
+    file_name TEXT NOT NULL, path TEXT NOT NULL, duration REAL NOT NULL, downloads INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (vendor_task_id, name)
 );
 CREATE INDEX IF NOT EXISTS stem_file ON stem (file_name);
@@ -40,15 +40,15 @@ CREATE TABLE IF NOT EXISTS refusal (at_ms INTEGER NOT NULL, code INTEGER NOT NUL
 
 
 def now_ms() -> int:
-    """Return the time in epoch milliseconds, as the vendor's records have it."""
+    """Return the time in epoch milliseconds, the unit of the vendor's records."""
     return int(time.time() * 1000)
 
 
 class Books:
     """
-    The accounts. Safe to use from several threads.
+    The vendor's books of one account. Safe to use from several threads.
 
-    :param folder: Where they are kept; in memory without one.
+    :param folder: Folder of the SQLite file; ``None`` keeps the books in memory.
     :param credits: Balance of a new account.
     """
 
@@ -75,37 +75,44 @@ class Books:
 
     def accept(self, request: dict[str, Any], price: float) -> str | None:
         """
-        Charge for a submit and open its task.
+        Charge for a submit, and return the id of its new task.
 
-        :param request: The submit's body.
-        :param price: What it costs.
-        :return: The new task's id; ``None`` when the balance does not cover it.
+        :param request: Body of the submit.
+        :return: ``None`` if the balance is lower than the price.
         """
         with self._transaction():
             if self.credits < price:
                 return None
             vendor_task_id = uuid.uuid4().hex
             self._run("UPDATE account SET credits = credits - ?", price)
-            self._run(
-                "INSERT INTO task (vendor_task_id, source, task_id, audio_id, audio_url, type, stem_name, callback_url,"
-                " status, created_ms, charged) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'PENDING', ?, ?)",
-                vendor_task_id, source_of(request), request.get("taskId"), request.get("audioId"),
-                request.get("audioUrl"), request["type"], request.get("stemName"), request["callBackUrl"], now_ms(), price,
-            )  # fmt: skip
+            row = {
+                "vendor_task_id": vendor_task_id,
+                "source": source_of(request),
+                "task_id": request.get("taskId"),
+                "audio_id": request.get("audioId"),
+                "audio_url": request.get("audioUrl"),
+                "type": request["type"],
+                "stem_name": request.get("stemName"),
+                "callback_url": request["callBackUrl"],
+                "status": "PENDING",
+                "created_ms": now_ms(),
+                "charged": price,
+            }
+            columns = ", ".join(row)
+            places = ", ".join("?" * len(row))
+            self._run(f"INSERT INTO task ({columns}) VALUES ({places})", *row.values())  # noqa: S608
             return vendor_task_id
 
-    def refuse(self, code: int, request: dict[str, Any]) -> None:
-        """Write a refused submit down."""
+    def record_refusal(self, code: int, request: dict[str, Any]) -> None:
+        """Record a refused submit."""
         self._run("INSERT INTO refusal VALUES (?, ?, ?)", now_ms(), code, source_of(request))
 
     def finish(self, vendor_task_id: str, stems: list[dict[str, Any]]) -> None:
-        """Write the stems of a task down and end it well."""
+        """Record the stems of a task, and that it has succeeded."""
         with self._transaction():
             for stem in stems:
-                self._run(
-                    "INSERT OR REPLACE INTO stem VALUES (?, ?, ?, ?, ?, ?, 0)",
-                    vendor_task_id, stem["name"], stem["stem_id"], stem["file_name"], stem["path"], stem["duration"],
-                )  # fmt: skip
+                values = [stem[name] for name in ("name", "stem_id", "file_name", "path", "duration")]
+                self._run("INSERT OR REPLACE INTO stem VALUES (?, ?, ?, ?, ?, ?, 0)", vendor_task_id, *values)
             self._run(
                 "UPDATE task SET status = 'SUCCESS', completed_ms = ? WHERE vendor_task_id = ?",
                 now_ms(),
@@ -113,60 +120,55 @@ class Books:
             )
 
     def fail(self, vendor_task_id: str, status: str, code: int, message: str, *, refund: bool) -> None:
-        """End a task badly."""
+        """Record that a task has failed, and refund its charge if asked to."""
         with self._transaction():
+            values = (status, code, message, now_ms(), vendor_task_id)
             self._run(
                 "UPDATE task SET status = ?, error_code = ?, error_message = ?, completed_ms = ?"
                 " WHERE vendor_task_id = ?",
-                status, code, message, now_ms(), vendor_task_id,
-            )  # fmt: skip
+                *values,
+            )
             if refund:
                 self._run("UPDATE task SET refunded = charged WHERE vendor_task_id = ?", vendor_task_id)
                 self._run(
-                    "UPDATE account SET credits = credits + (SELECT charged FROM task WHERE vendor_task_id = ?)",
+                    "UPDATE account SET credits = credits +"
+                    " (SELECT charged FROM task WHERE vendor_task_id = ?)",
                     vendor_task_id,
                 )
 
-    def callback_gave_up(self, vendor_task_id: str) -> None:
-        """Mark a finished task whose callback could not be delivered."""
+    def record_callback_failed(self, vendor_task_id: str) -> None:
+        """Record that the callback of a successful task could not be delivered."""
         self._run(
             "UPDATE task SET status = 'CALLBACK_EXCEPTION' WHERE vendor_task_id = ? AND status = 'SUCCESS'",
             vendor_task_id,
         )
 
-    def wrote_callback(
+    def record_callback(
         self, vendor_task_id: str, attempt: int, url: str, status: int | None, outcome: str
     ) -> None:
-        """Write one delivery down."""
-        self._run(
-            "INSERT INTO callback VALUES (?, ?, ?, ?, ?, ?)",
-            now_ms(),
-            vendor_task_id,
-            attempt,
-            url,
-            status,
-            outcome,
-        )
+        """Record one attempt to deliver a callback."""
+        values = (now_ms(), vendor_task_id, attempt, url, status, outcome)
+        self._run("INSERT INTO callback VALUES (?, ?, ?, ?, ?, ?)", *values)
 
-    def polled(self, vendor_task_id: str) -> None:
-        """Count one read of a record."""
+    def record_poll(self, vendor_task_id: str) -> None:
+        """Count one status read of a task."""
         self._run("UPDATE task SET polls = polls + 1 WHERE vendor_task_id = ?", vendor_task_id)
 
-    def downloaded(self, file_name: str) -> None:
+    def record_download(self, file_name: str) -> None:
         """Count one download of a stem."""
         self._run("UPDATE stem SET downloads = downloads + 1 WHERE file_name = ?", file_name)
 
     def task(self, vendor_task_id: str) -> dict[str, Any] | None:
-        """Return a task's row."""
+        """Return the row of a task."""
         rows = self._rows("SELECT * FROM task WHERE vendor_task_id = ?", vendor_task_id)
         return rows[0] if rows else None
 
     def stems(self, vendor_task_id: str) -> list[dict[str, Any]]:
-        """Return a task's stems."""
+        """Return the stems of a task."""
         return self._rows("SELECT * FROM stem WHERE vendor_task_id = ? ORDER BY name", vendor_task_id)
 
     def stem(self, file_name: str) -> dict[str, Any] | None:
-        """Return the stem of a file, with the time its task ended."""
+        """Return the stem with a file name, and the time at which its task ended."""
         rows = self._rows(
             "SELECT stem.*, task.completed_ms, task.source, task.task_id, task.audio_id, task.audio_url"
             " FROM stem JOIN task USING (vendor_task_id) WHERE file_name = ?",
@@ -175,12 +177,12 @@ class Books:
         return rows[0] if rows else None
 
     def unfinished(self) -> list[str]:
-        """Return the tasks that a restart has to take up again."""
+        """Return the ids of pending tasks, which a restart continues."""
         rows = self._rows("SELECT vendor_task_id FROM task WHERE status = 'PENDING' ORDER BY created_ms")
         return [row["vendor_task_id"] for row in rows]
 
     def totals(self) -> dict[str, Any]:
-        """Return the sums: submits, charges, credits, polls, callbacks, downloads, refusals by code."""
+        """Return the totals: submits, charges, credits, polls, callbacks, downloads, refusals by code."""
         with self._lock:
             task = self._rows(
                 "SELECT count(*) AS submits, coalesce(sum(charged), 0) AS credits_charged,"
@@ -200,11 +202,11 @@ class Books:
             }
 
     def report(self) -> dict[str, Any]:
-        """Return everything: totals, one row a task with its callbacks and stems, and sums by track."""
+        """Return the totals, one row per task with its callbacks and stems, and sums by track."""
         with self._lock:
             tasks = self._rows("SELECT * FROM task ORDER BY created_ms")
-            callbacks = _by_task(self._rows("SELECT * FROM callback ORDER BY at_ms"))
-            stems = _by_task(
+            callbacks = _group_by_task(self._rows("SELECT * FROM callback ORDER BY at_ms"))
+            stems = _group_by_task(
                 self._rows(
                     "SELECT vendor_task_id, name, file_name, duration, downloads FROM stem ORDER BY name"
                 )
@@ -242,7 +244,7 @@ class Books:
             return [dict(row) for row in self._db.execute(sql, values)]
 
 
-def _by_task(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def _group_by_task(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     by_task = defaultdict(list)
     for row in rows:
         by_task[row.pop("vendor_task_id")].append(row)
@@ -250,6 +252,6 @@ def _by_task(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def source_of(request: dict[str, Any]) -> str:
-    """Name the audio of a submit: ``taskId/audioId``, or the address of an own file without its signature."""
+    """Return the audio of a submit: ``taskId/audioId``, or the address of an own file without its query."""
     url = request.get("audioUrl")
     return str(url).split("?", 1)[0] if url else f"{request.get('taskId')}/{request.get('audioId')}"

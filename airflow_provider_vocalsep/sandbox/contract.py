@@ -1,7 +1,7 @@
 """
 The vendor's side of the contract: bodies, codes and spellings of either dialect.
 
-Written from the vendors' pages and recorded answers, apart from the client's parsing on purpose.
+Written from the vendors' pages and recorded answers, independently of the client's parsing on purpose.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from typing import Any
 from airflow_provider_vocalsep.api.vocabulary import STEM_SPELLINGS, SeparationType, Stem
 from airflow_provider_vocalsep.sandbox.options import PRICES
 
-#: The stems of a record and of a callback of ``split_stem``, in the order of the vendors' examples.
+#: Stems in a record and in a callback of ``split_stem``, in the order of the vendors' examples.
 _RECORD_STEMS = (Stem.INSTRUMENTAL, *(s for s in STEM_SPELLINGS if s not in (Stem.INSTRUMENTAL, Stem.PIANO)))
 _SPLIT_STEMS = tuple(sorted(_RECORD_STEMS[1:], key=lambda stem: stem.value))
 
 
 @dataclass(frozen=True)
-class Voice:
+class Wording:
     """
-    How one vendor words things.
+    The paths, keys, codes and messages in which the vendors differ.
 
     :param credit_path: Path of the balance.
     :param container: Key of the stems in a callback.
-    :param done: Message of a successful callback.
-    :param done_keys: Order of its keys.
-    :param failed: Message of a failed task by separation type.
+    :param success_message: Message of a successful callback.
+    :param success_keys: Order of the keys of a successful callback.
+    :param failure_messages: Message of a failed task by separation type.
     :param failure_code: Code of a failed task's callback.
-    :param too_fast: Code and message of a submit over the rate.
-    :param no_credits: Code and message of a submit without credits.
+    :param too_fast: Code and message for a submit over the rate.
+    :param no_credits: Code and message for a submit without credits.
     :param has_piano: Whether records have ``pianoUrl``.
     """
 
     credit_path: str
     container: str
-    done: str
-    done_keys: tuple[str, str, str]
-    failed: dict[str, str]
+    success_message: str
+    success_keys: tuple[str, str, str]
+    failure_messages: dict[str, str]
     failure_code: int
     too_fast: tuple[int, str]
     no_credits: tuple[int, str]
@@ -50,42 +50,42 @@ class Voice:
 _VOCAL_FAILED = "Vocal separation failed"
 _INSTRUMENT_FAILED = "Instrument separation failed"
 
-VOICES = {
-    "sunoapi": Voice(
-        "/api/v1/generate/credit",
-        "vocal_removal_info",
-        "vocal Removal generated successfully.",
-        ("code", "data", "msg"),
-        dict.fromkeys(PRICES, _VOCAL_FAILED),
-        400,
-        (430, "Your call frequency is too high. Please try again later."),
-        (429, "Your credits are insufficient, please top up to continue."),
-        False,
+WORDINGS = {
+    "sunoapi": Wording(
+        credit_path="/api/v1/generate/credit",
+        container="vocal_removal_info",
+        success_message="vocal Removal generated successfully.",
+        success_keys=("code", "data", "msg"),
+        failure_messages=dict.fromkeys(PRICES, _VOCAL_FAILED),
+        failure_code=400,
+        too_fast=(430, "Your call frequency is too high. Please try again later."),
+        no_credits=(429, "Your credits are insufficient, please top up to continue."),
+        has_piano=False,
     ),
-    "kie": Voice(
-        "/api/v1/chat/credit",
-        "vocal_separation_info",
-        "vocal separation generated successfully.",
-        ("code", "msg", "data"),
-        {**dict.fromkeys(PRICES, _INSTRUMENT_FAILED), "separate_vocal": _VOCAL_FAILED},
-        500,
-        (429, "Too many requests. Please try again later."),
-        (
+    "kie": Wording(
+        credit_path="/api/v1/chat/credit",
+        container="vocal_separation_info",
+        success_message="vocal separation generated successfully.",
+        success_keys=("code", "msg", "data"),
+        failure_messages={**dict.fromkeys(PRICES, _INSTRUMENT_FAILED), "separate_vocal": _VOCAL_FAILED},
+        failure_code=500,
+        too_fast=(429, "Too many requests. Please try again later."),
+        no_credits=(
             402,
             "Credits insufficient: your balance isn't enough to run this request. Please top up to continue.",
         ),
-        True,
+        has_piano=True,
     ),
 }
 
 
 def success(data: Any) -> dict[str, Any]:
-    """Return the envelope of a call that worked."""
+    """Return the envelope of a successful answer."""
     return {"code": 200, "msg": "success", "data": data}
 
 
 def error(code: int, message: str) -> dict[str, Any]:
-    """Return the envelope of a refusal. Recorded 401 answers have no ``data`` at all, the others a null."""
+    """Return the envelope of a refusal. Recorded 401 answers have no ``data``; in all others it is null."""
     return {"code": code, "msg": message} if code == 401 else {"code": code, "msg": message, "data": None}
 
 
@@ -97,22 +97,21 @@ UNAUTHORIZED = error(
 
 
 def stem_file(stem_id: str, group: str) -> str:
-    """Return the name of a stem's file: ``<uuid>_Backing_Vocals.mp3``; advanced ones keep their space unencoded."""
+    """Return the file name of a stem: ``<uuid>_Backing_Vocals.mp3``. Names of advanced stems keep spaces."""
     return f"{stem_id}_{group}.mp3"
 
 
 def group_of(stem: str) -> str:
-    """Return the name that the vendor gives a stem, as in its file."""
+    """Return the vendor's name of a stem, as in its file name."""
     return STEM_SPELLINGS[Stem(stem)].group.replace(" ", "_")
 
 
-def record(task: dict[str, Any], stems: list[dict[str, Any]], voice: Voice) -> dict[str, Any]:
+def build_record(task: dict[str, Any], stems: list[dict[str, Any]], wording: Wording) -> dict[str, Any]:
     """
-    Return ``data`` of record-info, keys in the order of the vendor's examples.
+    Return ``data`` of record-info, with the keys in the order of the vendor's examples.
 
-    :param task: The task's row in the books.
-    :param stems: Its stems: ``name``, ``stem_id``, ``url``, ``duration``.
-    :param voice: The vendor.
+    :param task: Row of the task in the books.
+    :param stems: Stems with ``name``, ``stem_id``, ``url`` and ``duration``.
     """
     done = task["status"] == "SUCCESS" or (task["status"] == "CALLBACK_EXCEPTION" and stems)
     return {
@@ -121,7 +120,7 @@ def record(task: dict[str, Any], stems: list[dict[str, Any]], voice: Voice) -> d
         "callbackUrl": task["callback_url"],
         "musicIndex": 0 if task["audio_id"] else None,
         "completeTime": task["completed_ms"],
-        "response": _response(task, stems, voice) if done else None,
+        "response": _build_response(task, stems, wording) if done else None,
         "successFlag": task["status"],
         "createTime": task["created_ms"],
         "errorCode": task["error_code"],
@@ -129,9 +128,9 @@ def record(task: dict[str, Any], stems: list[dict[str, Any]], voice: Voice) -> d
     }
 
 
-def _response(task: dict[str, Any], stems: list[dict[str, Any]], voice: Voice) -> dict[str, Any]:
+def _build_response(task: dict[str, Any], stems: list[dict[str, Any]], wording: Wording) -> dict[str, Any]:
     if task["type"] == SeparationType.SPLIT_STEM_ADVANCED.value:
-        return {"id": None, "originUrl": None, "originData": _pairs(task, stems)}
+        return {"id": None, "originUrl": None, "originData": _build_pairs(task, stems)}
     urls = {stem["name"]: stem["url"] for stem in stems}
     response: dict[str, Any] = {"id": None, "originUrl": None}
     response["originData"] = [
@@ -144,12 +143,12 @@ def _response(task: dict[str, Any], stems: list[dict[str, Any]], voice: Voice) -
         for stem in stems
         if stem["url"]
     ]
-    for stem in (*_RECORD_STEMS, *((Stem.PIANO,) if voice.has_piano else ())):
+    for stem in (*_RECORD_STEMS, *((Stem.PIANO,) if wording.has_piano else ())):
         response[STEM_SPELLINGS[stem].record] = urls.get(stem.value)
     return response
 
 
-def _pairs(task: dict[str, Any], stems: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _build_pairs(task: dict[str, Any], stems: list[dict[str, Any]]) -> list[dict[str, Any]]:
     sides = {
         stem["name"]: {
             "duration": stem["duration"],
@@ -162,12 +161,12 @@ def _pairs(task: dict[str, Any], stems: list[dict[str, Any]]) -> list[dict[str, 
     return [{"extract": sides["extract"], "remove": sides["remove"]}] if sides else []
 
 
-def callback(task: dict[str, Any], stems: list[dict[str, Any]], voice: Voice) -> dict[str, Any]:
-    """Return the body of a callback, keys in the order of the vendor's examples."""
-    task_id, container = task["vendor_task_id"], voice.container
+def build_callback(task: dict[str, Any], stems: list[dict[str, Any]], wording: Wording) -> dict[str, Any]:
+    """Return the body of a callback, with the keys in the order of the vendor's examples."""
+    task_id, container = task["vendor_task_id"], wording.container
     if task["status"] not in ("SUCCESS", "CALLBACK_EXCEPTION"):
-        code = task["error_code"] or voice.failure_code
-        message = task["error_message"] or voice.failed[task["type"]]
+        code = task["error_code"] or wording.failure_code
+        message = task["error_message"] or wording.failure_messages[task["type"]]
         return {"code": code, "msg": message, "data": {"task_id": task_id, container: None}}
     urls = {stem["name"]: stem["url"] for stem in stems}
 
@@ -176,13 +175,13 @@ def callback(task: dict[str, Any], stems: list[dict[str, Any]], voice: Voice) ->
 
     info: dict[str, Any]
     if task["type"] == SeparationType.SPLIT_STEM_ADVANCED.value:
-        container, info = "vocal_removal_info", {"origin_data": _pairs(task, stems)}
+        container, info = "vocal_removal_info", {"origin_data": _build_pairs(task, stems)}
     elif task["type"] == SeparationType.SEPARATE_VOCAL.value:
         info = {**addresses(Stem.INSTRUMENTAL), "origin_url": "", **addresses(Stem.VOCALS)}
     else:
         info = {"origin_url": "", **addresses(*_SPLIT_STEMS)}
-    body = {"code": 200, "msg": voice.done, "data": {"task_id": task_id, container: info}}
-    return {key: body[key] for key in voice.done_keys}
+    body = {"code": 200, "msg": wording.success_message, "data": {"task_id": task_id, container: info}}
+    return {key: body[key] for key in wording.success_keys}
 
 
 def signature_headers(key: str, task_id: str, timestamp: int) -> dict[str, str]:

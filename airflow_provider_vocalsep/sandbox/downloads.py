@@ -1,4 +1,4 @@
-"""Serving stems as the vendor's CDN does, and as it does on a bad day."""
+"""Serves stems as the vendor's CDN does, with its faults on demand."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ if TYPE_CHECKING:
 
     from airflow_provider_vocalsep.sandbox.faults import Fault
 
-#: Key in the ASGI scope under which the server leaves the connection's transport, see ``app.py``.
+#: Key of the connection's transport in the ASGI scope, see ``app.with_transport``.
 TRANSPORT = "vocalsep.transport"
 
 _BLOCK = 1 << 16
-#: Bytes that a ``short`` answer announces and does not send.
+#: Bytes that a ``short`` answer announces but does not send.
 _MISSING = 1000
 
 
 class StemResponse(Response):
     """
-    One stem, whole or a range of it.
+    One stem, or a range of it.
 
-    :param data: The file.
-    :param request_headers: Headers of the request.
-    :param fault: What goes wrong with it.
+    :param data: The whole file.
+    :param fault: Fault to inject.
     """
 
     def __init__(self, data: bytes, request_headers: Any, fault: Fault | None = None) -> None:
@@ -58,7 +57,7 @@ class StemResponse(Response):
     async def __call__(
         self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
     ) -> None:
-        """Send it, and cut the connection where the fault says."""
+        """Send the stem, and close the connection where the fault says."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         data = self._data
         if self._fault is not None and self._fault.kind == "drop":
@@ -67,23 +66,22 @@ class StemResponse(Response):
             block = data[at : at + _BLOCK]
             await send({"type": "http.response.body", "body": block, "more_body": True})
         if self._fault is not None and self._fault.kind in ("drop", "short"):
-            await cut(scope)
+            await close_connection(scope)
             return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def cut(scope: Any) -> None:
-    """Close the connection under a response."""
+async def close_connection(scope: Any) -> None:
+    """Close the connection of a request before its answer is complete."""
     transport = scope.get(TRANSPORT)
     if transport is not None:
         transport.close()
-        await asyncio.sleep(
-            0.05
-        )  # lets the server notice, so that it does not complain of an unfinished answer
+        # Otherwise the server logs an incomplete answer.
+        await asyncio.sleep(0.05)
 
 
-def broken(fault: Fault) -> Response | None:
-    """Return the answer that stands in for a file, when the fault replaces it whole."""
+def replace_response(fault: Fault) -> Response | None:
+    """Return the answer that a fault sends instead of the file; ``None`` if it sends the file."""
     if fault.kind == "html":
         return HTMLResponse("<!DOCTYPE html><html><body><h1>Just a moment…</h1></body></html>")
     if fault.kind == "empty":

@@ -1,7 +1,7 @@
 """
-Faults: everything that goes wrong with the vendor, on demand.
+Faults of the vendor, injected on demand.
 
-A fault names a place (``submit``, ``read``, ``task``, ``callback``, ``download``) and a kind; see ``docs/sandbox.md``.
+A fault has a place in the API and a kind, see docs/sandbox.md.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ KINDS: dict[str, tuple[str, ...]] = {
 
 class Fault(BaseModel):
     """
-    One switch.
+    One fault.
 
-    :param id: Its name, for switching it off.
-    :param place: Where it strikes.
-    :param kind: What happens.
-    :param times: How often, from now; for ever without.
-    :param skip: How many chances to let pass before.
-    :param track: Only for this track: its ``audio_id``, ``task_id``, address, or the vendor task id.
+    :param id: Id, for removing the fault.
+    :param place: Part of the API that fails.
+    :param kind: One of :data:`KINDS` of the place.
+    :param times: Number of times it occurs; ``None`` for every time.
+    :param skip: Number of times it does not occur before the first.
+    :param track: Only for this track: its ``audio_id``, ``task_id``, address or vendor task id.
     :param stem: ``download``: only for this stem.
     :param code: ``code`` and ``fail``: the vendor's code.
-    :param message: ``code`` and ``fail``: the vendor's words.
-    :param status: ``html``: the HTTP status; ``fail``: the task's ``successFlag``; ``expired``: the HTTP status.
-    :param refund: ``fail``: give the credits back.
-    :param seconds: ``slow`` and ``late``: how long.
-    :param after: ``drop`` and ``corrupt``: how many bytes are right before it happens.
-    :param to: ``redirect``: where to.
-    :param fired: How often it has struck.
+    :param message: ``code`` and ``fail``: the vendor's message.
+    :param status: ``html`` and ``expired``: HTTP status; ``fail``: ``successFlag`` of the task.
+    :param refund: ``fail``: refund the credits.
+    :param seconds: ``slow`` and ``late``: delay; ``http_429``: ``Retry-After``.
+    :param after: ``drop`` and ``corrupt``: number of correct bytes before the fault.
+    :param to: ``redirect``: target address.
+    :param fired: Number of times it has occurred.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -63,15 +63,15 @@ class Fault(BaseModel):
     fired: int = 0
 
     @model_validator(mode="after")
-    def _known(self) -> Fault:
+    def _validate_kind(self) -> Fault:
         if self.kind not in KINDS[self.place]:
             raise ValueError(
                 f"{self.place} has no fault {self.kind!r}; write one of: {', '.join(KINDS[self.place])}"
             )
         return self
 
-    def concerns(self, track: dict[str, Any], stem: str | None) -> bool:
-        """Tell whether it is meant for a track and a stem."""
+    def applies_to(self, track: dict[str, Any], stem: str | None) -> bool:
+        """Return whether the fault applies to a track and a stem."""
         if self.stem is not None and self.stem != stem:
             return False
         names = (track.get(n) for n in ("audio_id", "task_id", "audio_url", "vendor_task_id", "source"))
@@ -79,28 +79,28 @@ class Fault(BaseModel):
 
 
 class Faults:
-    """The switches that are on."""
+    """The active faults, in the order in which they were added."""
 
     def __init__(self, faults: tuple[str, ...] = ()) -> None:
         self._lock = threading.Lock()
         self._faults = [Fault.model_validate_json(fault) for fault in faults]
 
-    def switch_on(self, fault: Fault) -> None:
+    def add(self, fault: Fault) -> None:
         """Add a fault."""
         with self._lock:
             self._faults.append(fault)
 
-    def switch_off(self, fault_id: str | None = None) -> None:
-        """Remove a fault, or all of them."""
+    def remove(self, fault_id: str | None = None) -> None:
+        """Remove one fault, or all of them."""
         with self._lock:
             self._faults = [f for f in self._faults if fault_id is not None and f.id != fault_id]
 
     def all(self) -> list[dict[str, Any]]:
-        """Return the switches and how often each has struck."""
+        """Return the active faults with the number of times that each has occurred."""
         with self._lock:
             return [fault.model_dump() for fault in self._faults]
 
-    def strike(
+    def take(
         self,
         place: FaultPlace,
         track: dict[str, Any],
@@ -109,19 +109,18 @@ class Faults:
         kinds: tuple[str, ...] = (),
     ) -> Fault | None:
         """
-        Return the fault that happens now, if any, and count it.
+        Return the fault that occurs now, if any, and count it.
 
-        :param place: Where we are.
-        :param track: The task's row, or the submit's ids under the same names.
-        :param stem: The stem, at a download.
-        :param kinds: Only these kinds.
+        :param track: Row of the task, or the ids of the submit under the same names.
+        :param stem: Stem of a download.
+        :param kinds: Consider only faults of these kinds.
         """
         with self._lock:
             for fault in self._faults:
                 if (
                     fault.place != place
                     or (kinds and fault.kind not in kinds)
-                    or not fault.concerns(track, stem)
+                    or not fault.applies_to(track, stem)
                 ):
                     continue
                 if fault.times is not None and fault.fired >= fault.times:

@@ -1,4 +1,4 @@
-"""What the sandbox can be told at its start."""
+"""Options of the sandbox."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ import secrets
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-#: The vendors' price list: kie's submit page, and api.box for sunoapi's.
+#: Credits by separation type (price lists: kie's submit page, api.box for sunoapi).
 PRICES = {"separate_vocal": 10, "split_stem": 50, "split_stem_advanced": 20}
 
 
 def default_cache_dir() -> Path:
-    """Return where separated songs are kept between runs."""
+    """Return the default folder of separated songs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vocalsep-sandbox"
 
 
 @dataclass(frozen=True)
 class SandboxOptions:
     """
-    Options of the sandbox, the same for the command and for tests.
+    Options of the sandbox, for the command and for tests.
 
-    :param host: Address to listen on.
-    :param port: Port; 0 takes a free one.
+    :param host: Address on which it listens.
+    :param port: Port on which it listens; 0 for any free one.
     :param dialect: ``sunoapi`` or ``kie``.
-    :param api_key: The one key that is accepted.
+    :param api_key: The accepted API key.
     :param credits: Balance of a new account.
-    :param submit_rate: Submits accepted in a window, as ``20/10s``.
-    :param task_seconds: Seconds that a task is pending at least.
-    :param finish_rate: Tasks that end per second, at most; 0 for any number.
-    :param visible_after: Seconds after a submit in which its record is not visible yet.
-    :param link_expiry: Seconds that a stem's link works; 0 for ever.
-    :param public_url: Address under which others reach the sandbox, for links; what it listens on by default.
-    :param state_dir: Folder of the books; in memory without one.
+    :param submit_rate: Submits accepted in a window, such as ``20/10s``.
+    :param task_seconds: Least number of seconds that a task is pending.
+    :param finish_rate: Largest number of tasks that end per second; 0 for no limit.
+    :param visible_after: Seconds after a submit until its record is visible.
+    :param link_expiry: Seconds until the link to a stem expires; 0 for never.
+    :param public_url: Address in links to stems; by default the address on which it listens.
+    :param state_dir: Folder of the books; by default they are in memory.
     :param cache_dir: Folder of separated songs.
     :param engine: ``auto``, ``spleeter`` or ``dsp``.
-    :param tiny_stems: Answer with a third of a second of each track instead of separating it.
-    :param webhook_hmac_key: Sign callbacks with it, as kie does.
+    :param tiny_stems: Return a third of a second of each track instead of separating it.
+    :param webhook_hmac_key: Key that signs callbacks, as with kie.
     :param callback_timeout: Seconds to wait for the answer to a callback.
-    :param callback_retries: Tries after the first.
-    :param callback_backoff: Seconds before the first retry, doubling.
-    :param allow_urllib: Serve stems to Python's default user agent too, which the vendor's CDN refuses.
-    :param faults: Fault switches from the start, as JSON objects, see ``docs/sandbox.md``.
+    :param callback_retries: Number of retries of a callback.
+    :param callback_backoff: Seconds before the first retry; each further retry waits twice as long.
+    :param allow_urllib: Serve stems to Python's default user agent, which the vendor's CDN refuses.
+    :param faults: Faults that are active from the start, as JSON objects, see ``docs/sandbox.md``.
     """
 
     host: str = "127.0.0.1"
@@ -70,9 +70,9 @@ class SandboxOptions:
     @property
     def rate(self) -> tuple[int, float]:
         """
-        Submits, and the seconds of the window.
+        Number of submits in a window, and seconds of the window.
 
-        :raises ValueError: the rate is not written as ``20/10s``.
+        :raises ValueError: the format is not that of ``20/10s``.
         """
         match = re.fullmatch(r"(\d+)\s*/\s*(\d+(?:\.\d+)?)\s*s?", self.submit_rate.strip())
         if match is None or not int(match[1]) or not float(match[2]):
@@ -80,7 +80,7 @@ class SandboxOptions:
         return int(match[1]), float(match[2])
 
     def arguments(self) -> list[str]:
-        """Return the arguments of ``vocalsep sandbox`` that mean the same."""
+        """Return the equivalent arguments of ``vocalsep sandbox``."""
         found: list[str] = []
         for option in fields(self):
             value, name = getattr(self, option.name), "--" + option.name.replace("_", "-")

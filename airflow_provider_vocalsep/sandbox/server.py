@@ -1,4 +1,4 @@
-"""Serving the sandbox, and talking to one that runs."""
+"""Starts the sandbox, and calls a running one."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     import uvicorn
 
-#: Seconds within which a sandbox answers for the first time, or goes away, even on a busy machine.
-_PATIENCE = 60
+#: Seconds within which a sandbox starts or stops, even on a busy machine.
+_TIMEOUT = 60
 
 
 class SandboxError(RuntimeError):
@@ -32,10 +32,9 @@ class SandboxError(RuntimeError):
 
 def listen(options: SandboxOptions) -> socket.socket:
     """
-    Take the sandbox's port.
+    Listen on the sandbox's port.
 
-    :param options: The sandbox's options.
-    :raises OSError: the port is taken, or the address is not ours.
+    :raises OSError: the port is taken, or this machine does not have the address.
     """
     return socket.create_server((options.host, options.port), backlog=512)
 
@@ -48,12 +47,11 @@ def url_of(listener: socket.socket) -> str:
 
 def build_server(options: SandboxOptions, url: str) -> uvicorn.Server:
     """
-    Build the server, and with it the vendor behind it.
+    Build the server and its application.
 
-    :param options: The sandbox's options.
-    :param url: Where it listens, for the links that it gives out.
-    :raises ValueError: a fault or the rate is not written right.
-    :raises WeightsMissingError: the engine ``spleeter`` was asked for and has no weights.
+    :param url: Address on which it listens, for links to stems.
+    :raises ValueError: a fault or the submit rate has a wrong format.
+    :raises WeightsMissingError: ``engine="spleeter"`` without its weights.
     """
     import uvicorn
 
@@ -82,10 +80,10 @@ def running_sandbox(*, in_process: bool = False, **options: Any) -> Iterator[Run
         with running_sandbox(dialect="kie", task_seconds=0) as sandbox:
             ...  # sandbox.url, sandbox.api_key, sandbox.books(), sandbox.set_fault("read", "html", times=3)
 
-    :param in_process: Serve from a thread of this process, which starts at once, instead of from a process of its
-        own, which takes nothing of this one's time.
+    :param in_process: Serve from a thread of this process, which starts faster. By default, the sandbox has
+        its own process and does not compete with this one for the GIL.
     :param options: Fields of :class:`~airflow_provider_vocalsep.sandbox.options.SandboxOptions`.
-    :raises SandboxError: it ended instead of answering; the message has its output.
+    :raises SandboxError: the sandbox does not start; the message contains its output.
     """
     settings = SandboxOptions(**{"port": 0, **options})
     with _in_thread(settings) if in_process else _in_subprocess(settings) as sandbox:
@@ -105,7 +103,7 @@ def _in_thread(options: SandboxOptions) -> Iterator[RunningSandbox]:
             yield RunningSandbox(url, options.api_key)
         finally:
             server.should_exit = True
-            thread.join(_PATIENCE)
+            thread.join(_TIMEOUT)
 
 
 @contextmanager
@@ -126,17 +124,19 @@ def _in_subprocess(options: SandboxOptions) -> Iterator[RunningSandbox]:
         finally:
             process.terminate()
             try:
-                process.wait(_PATIENCE)
+                process.wait(_TIMEOUT)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
 
 
 def _read_port(port_file: Path, process: subprocess.Popen[bytes], output: Path) -> int:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT
     while not port_file.exists() or not (port := port_file.read_text()):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise SandboxError(f"The sandbox did not start. It said:\n{output.read_text(errors='replace')}")
+            raise SandboxError(
+                f"The sandbox did not start. Its output:\n{output.read_text(errors='replace')}"
+            )
         time.sleep(0.02)
     return int(port)
 
@@ -144,11 +144,9 @@ def _read_port(port_file: Path, process: subprocess.Popen[bytes], output: Path) 
 @dataclass(frozen=True)
 class RunningSandbox:
     """
-    A sandbox that runs.
+    A running sandbox.
 
-    :param url: Its address.
-    :param api_key: The key that it accepts.
-    :param process: Its process, when it has one of its own.
+    :param process: Its process, unless it runs in this one.
     """
 
     url: str
@@ -156,37 +154,36 @@ class RunningSandbox:
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def catalogue(self) -> list[dict[str, Any]]:
-        """Return its songs."""
+        """Return the sandbox's songs."""
         return list(self._call("GET", "catalogue").json())
 
     def books(self) -> dict[str, Any]:
-        """Return its accounts: what was submitted, charged, asked and delivered."""
+        """Return the vendor's books: totals, one row per task, and sums by track."""
         return dict(self._call("GET", "books").json())
 
     def totals(self) -> dict[str, Any]:
-        """Return the sums of its accounts alone, which stay small with thousands of tracks."""
+        """Return only the totals of the books, which stay small with thousands of tracks."""
         return dict(self._call("GET", "books?totals_only=true").json())
 
     def faults(self) -> list[dict[str, Any]]:
-        """Return the fault switches that are on, and how often each has struck."""
+        """Return the active faults with the number of times that each has occurred."""
         return list(self._call("GET", "faults").json())
 
     def set_fault(self, place: str, kind: str, **settings: Any) -> str:
         """
-        Switch a fault on, see :class:`~airflow_provider_vocalsep.sandbox.faults.Fault`.
+        Add a fault, see :class:`~airflow_provider_vocalsep.sandbox.faults.Fault`, and return its id.
 
-        :return: Its id.
-        :raises ValueError: there is no such fault.
+        :raises ValueError: the place, the kind or a setting does not exist.
         """
         return str(self._call("POST", "faults", {"place": place, "kind": kind, **settings}).json()["id"])
 
     def clear_faults(self) -> None:
-        """Switch every fault off."""
+        """Remove all faults."""
         self._call("DELETE", "faults")
 
     def _call(self, method: str, name: str, body: Any = None) -> requests.Response:
         with requests.Session() as session:
-            # Proxies and .netrc of the caller have no business with it.
+            # Ignore the caller's proxies and .netrc.
             session.trust_env = False
             answer = session.request(method, f"{self.url}/sandbox/{name}", json=body, timeout=30)
         if answer.status_code == 422:

@@ -1,4 +1,4 @@
-"""What happens after a submit was accepted: separation, and the callback."""
+"""Processes accepted tasks in the background: separates, and calls back."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from airflow_provider_vocalsep.sandbox.books import Books
-    from airflow_provider_vocalsep.sandbox.contract import Voice
+    from airflow_provider_vocalsep.sandbox.contract import Wording
     from airflow_provider_vocalsep.sandbox.engine.separate import Separator
     from airflow_provider_vocalsep.sandbox.faults import Faults
     from airflow_provider_vocalsep.sandbox.options import SandboxOptions
 
 log = logging.getLogger(__name__)
 
-#: Own files: at most 20 MB (docs.sunoapi.org, docs.kie.ai: ``audioUrl``), fetched within 30 s.
+#: Limits of own files: 20 MB (docs.sunoapi.org, docs.kie.ai: ``audioUrl``), and 30 s to fetch them.
 _MAX_SOURCE_BYTES = 20 * 1024 * 1024
 _FETCH_SECONDS = 30
 
-#: Hosts that clients write into the mandatory ``callBackUrl`` when they only poll.
+#: Host names of placeholders that polling clients use, because ``callBackUrl`` is mandatory.
 _PLACEHOLDERS = (".invalid", ".placeholder", ".example", ".example.com", ".example.org")
 
 
@@ -43,41 +43,38 @@ class SourceUnavailableError(Exception):
 
 class Worker:
     """
-    Takes tasks to their end in the background.
+    Separates the audio of tasks and calls back.
 
-    :param options: The sandbox's options.
-    :param books: The accounts.
-    :param faults: The switches.
-    :param separator: The engine.
-    :param voice: The vendor.
+    :param wording: Wording of the callbacks.
     """
 
     def __init__(
-        self, options: SandboxOptions, books: Books, faults: Faults, separator: Separator, voice: Voice
+        self, options: SandboxOptions, books: Books, faults: Faults, separator: Separator, wording: Wording
     ) -> None:
         self.options = options
         self.books = books
         self.faults = faults
         self.separator = separator
-        self.voice = voice
+        self.wording = wording
         self.base_url = ""
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="separation")
         self._running: set[asyncio.Task[object]] = set()
         self._session: aiohttp.ClientSession | None = None
-        self._ending = asyncio.Lock()
-        self._next_end = 0.0
+        self._finish_lock = asyncio.Lock()
+        self._next_finish = 0.0
 
     def start(self, vendor_task_id: str) -> None:
-        """Take a task up."""
-        self._spawn(self._work(vendor_task_id))
+        """Start to process a task."""
+        self._spawn(self._process(vendor_task_id))
 
-    def call_back_now(self, vendor_task_id: str) -> None:
-        """Deliver a success before the task is one, as a vendor does whose queue overtakes its own answer."""
+    async def call_back_early(self, vendor_task_id: str) -> None:
+        """Deliver a callback about a success before the submit is answered, and wait for at most 0.2 s."""
         task = {**self._task(vendor_task_id), "status": "SUCCESS"}
-        self._spawn(self._deliver(task, contract.callback(task, [], self.voice)))
+        delivery = self._spawn(self._deliver(task, contract.build_callback(task, [], self.wording)))
+        await asyncio.wait([delivery], timeout=0.2)
 
     async def stop(self) -> None:
-        """Drop what is under way; a restart with the same state takes it up again."""
+        """Cancel all tasks in progress; a restart with the same books continues them."""
         for running in self._running:
             running.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -86,43 +83,44 @@ class Worker:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def links(self, task: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return a task's stems with their addresses, in which the vendor leaves spaces as they are."""
+        """Return the stems of a task with their links, in which the vendor does not encode spaces."""
         return [
             {**stem, "url": f"{self.base_url}/s/{stem['file_name']}"}
             for stem in self.books.stems(task["vendor_task_id"])
         ]
 
-    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         running = asyncio.get_running_loop().create_task(work)
         self._running.add(running)
         running.add_done_callback(self._running.discard)
+        return running
 
     def _task(self, vendor_task_id: str) -> dict[str, Any]:
         task = self.books.task(vendor_task_id)
-        assert task is not None, vendor_task_id  # noqa: S101 - it was written before its work was started
+        assert task is not None, vendor_task_id  # noqa: S101 - recorded before it is processed
         return task
 
-    async def _work(self, vendor_task_id: str) -> None:
+    async def _process(self, vendor_task_id: str) -> None:
         task = self._task(vendor_task_id)
-        fault = self.faults.strike("task", task)
+        fault = self.faults.take("task", task)
         if fault is not None and fault.kind == "stuck":
             return
         failure: tuple[int, str] | None = None
         stems: list[dict[str, Any]] = []
         if fault is not None and fault.kind == "fail":
-            failure = fault.code, fault.message or self.voice.failed[task["type"]]
+            failure = fault.code, fault.message or self.wording.failure_messages[task["type"]]
         else:
             try:
                 stems = await asyncio.get_running_loop().run_in_executor(self._pool, self._separate, task)
             except SourceUnavailableError as e:
                 failure = 451, f"Failed to download the source audio: {e}"
             except NotAudioError:
-                failure = self.voice.failure_code, "The source audio cannot be read."
+                failure = self.wording.failure_code, "The source audio cannot be read."
             except Exception:
                 log.exception("Separation of task %s failed", vendor_task_id)
-                failure = 500, self.voice.failed[task["type"]]
+                failure = 500, self.wording.failure_messages[task["type"]]
         await asyncio.sleep(max(0.0, task["created_ms"] / 1000 + self.options.task_seconds - time.time()))
-        await self._turn()
+        await self._wait_for_finish_rate()
         if fault is not None and fault.kind == "callback_exception_without_urls":
             stems = []
         if failure is not None:
@@ -139,18 +137,18 @@ class Worker:
             vendor_task_id,
         )
         if fault is not None and fault.kind.startswith("callback_exception"):
-            self.books.callback_gave_up(vendor_task_id)
+            self.books.record_callback_failed(vendor_task_id)
             return
         task = self._task(vendor_task_id)
-        await self._call_back(task, contract.callback(task, self.links(task), self.voice))
+        await self._call_back(task, contract.build_callback(task, self.links(task), self.wording))
 
-    async def _turn(self) -> None:
-        """Wait until the next task may end, where only so many end per second."""
+    async def _wait_for_finish_rate(self) -> None:
+        """Wait until ``finish_rate`` allows the next task to end."""
         if not self.options.finish_rate:
             return
-        async with self._ending:
-            await asyncio.sleep(max(0.0, self._next_end - time.monotonic()))
-            self._next_end = max(self._next_end, time.monotonic()) + 1 / self.options.finish_rate
+        async with self._finish_lock:
+            await asyncio.sleep(max(0.0, self._next_finish - time.monotonic()))
+            self._next_finish = max(self._next_finish, time.monotonic()) + 1 / self.options.finish_rate
 
     def _separate(self, task: dict[str, Any]) -> list[dict[str, Any]]:
         source = self._source(task)
@@ -174,12 +172,12 @@ class Worker:
     def _source(self, task: dict[str, Any]) -> bytes:
         if task["audio_url"]:
             return _fetch(task["audio_url"])
-        # With tiny stems any pair of ids is a track, so that catalogues of any size can be tried.
+        # With tiny stems, every pair of ids is a track, so that catalogues can have any size.
         song = next((s for s in songs() if s.audio_id == task["audio_id"]), songs()[0])
         return song.file
 
     async def _call_back(self, task: dict[str, Any], body: dict[str, Any]) -> None:
-        fault = self.faults.strike("callback", task, kinds=("none", "duplicate", "late", "forged"))
+        fault = self.faults.take("callback", task, kinds=("none", "duplicate", "late", "forged"))
         kind = fault.kind if fault else None
         if kind == "none":
             return
@@ -192,15 +190,15 @@ class Worker:
                         key: "https://attacker.example/stolen.mp3" for key in value if key.endswith("_url")
                     }
         if not await self._deliver(task, body):
-            self.books.callback_gave_up(task["vendor_task_id"])
+            self.books.record_callback_failed(task["vendor_task_id"])
         if kind == "duplicate":
             await self._deliver(task, body)
 
     async def _deliver(self, task: dict[str, Any], body: dict[str, Any]) -> bool:
-        """Post a callback until it is answered with 200 or the tries are used up."""
+        """Post a callback until it is answered with 200; return whether it was, within the retries."""
         url, vendor_task_id = task["callback_url"], task["vendor_task_id"]
         if f".{urlsplit(url).hostname}".endswith(_PLACEHOLDERS):
-            self.books.wrote_callback(vendor_task_id, 0, url, None, "not attempted")
+            self.books.record_callback(vendor_task_id, 0, url, None, "not attempted")
             return True
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=self.options.callback_timeout)
@@ -222,7 +220,7 @@ class Worker:
                     outcome = "accepted" if status == 200 else "refused"
             except (aiohttp.ClientError, asyncio.TimeoutError) as e:
                 outcome = type(e).__name__
-            self.books.wrote_callback(vendor_task_id, attempt + 1, url, status, outcome)
+            self.books.record_callback(vendor_task_id, attempt + 1, url, status, outcome)
             if outcome == "accepted":
                 return True
         return False

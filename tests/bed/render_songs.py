@@ -18,7 +18,7 @@ import tempfile
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -26,6 +26,9 @@ import soundfile
 
 from airflow_provider_vocalsep.sandbox import songs
 from airflow_provider_vocalsep.sandbox.engine.audio import RATE, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FOLDER = Path(songs.__file__).parent
 SOUNDFONT = "/usr/share/sounds/sf2/TimGM6mb.sf2"
@@ -178,7 +181,7 @@ def play(song: Song, folder: Path) -> Any:
     midi.tracks.append(mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(song.bpm))]))
 
     def part(
-        channel: int, program: int, pan: int, volume: int, notes: list[tuple[float, float, int, int]]
+        channel: int, program: int, pan: int, volume: int, notes: Sequence[tuple[float, float, int, int]]
     ) -> None:
         track = mido.MidiTrack([mido.Message("program_change", channel=channel, program=program)])
         for control, value in ((10, pan), (7, volume)):

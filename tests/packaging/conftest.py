@@ -25,10 +25,12 @@ UV = (sys.executable, "-m", "uv")
 
 def run(*command: str | Path, **variables: str) -> str:
     """Run a program and return its output; a failure shows the output and the errors."""
+    # The Makefile exports PYTHONPATH, which would replace the installed package with the checkout's.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     ended = subprocess.run(
         [*map(str, command)],
         cwd=ROOT,
-        env={**os.environ, **variables},
+        env={**environment, **variables},
         capture_output=True,
         text=True,
         check=False,

@@ -81,7 +81,11 @@ class TestInstallation:
 
     def test_sandbox_without_its_extra_is_an_error_that_names_the_extra(self, installation):
         ended = subprocess.run(
-            [installation.bin / "vocalsep", "sandbox"], capture_output=True, text=True, check=False
+            [installation.bin / "vocalsep", "sandbox"],
+            env={"PATH": os.defpath},
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
         assert ended.returncode == 1

@@ -1,4 +1,4 @@
-"""Reading any audio as 44.1 kHz stereo, and writing MP3."""
+"""Decodes any audio to 44.1 kHz stereo, and encodes MP3."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ from typing import Any
 import numpy as np
 import soundfile
 
-#: Samples a second of everything inside the sandbox.
+#: Samples per second of all audio inside the sandbox.
 RATE = 44_100
 
 Audio = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class NotAudioError(ValueError):
-    """The bytes are no audio that can be decoded."""
+    """The bytes are not audio that can be decoded."""
 
 
 def decode(data: bytes) -> Audio:
     """
     Decode an audio file (WAV, FLAC, MP3, Ogg Vorbis, Opus).
 
-    :param data: The file.
     :return: Samples × 2, 44.1 kHz, between -1 and 1.
-    :raises NotAudioError: libsndfile does not know it, or there is nothing to hear in it.
+    :raises NotAudioError: libsndfile cannot decode it, or it has no samples.
     """
     try:
         samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
@@ -43,7 +42,7 @@ def decode(data: bytes) -> Audio:
 
 def encode_mp3(samples: Audio) -> bytes:
     """
-    Encode as MP3, as the vendor's stems are.
+    Encode as MP3, the format of the vendor's stems.
 
     :param samples: Samples × 2, 44.1 kHz.
     """

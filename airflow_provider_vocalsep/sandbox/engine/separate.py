@@ -1,4 +1,4 @@
-"""From a mix to the vendor's stems, with results kept by content."""
+"""Separates a mix into the vendor's stems, with a cache by content."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Part of each result's name in the cache: raise it when an engine answers differently than before.
+#: Part of each result's name in the cache: increase it when the result of an engine changes.
 _VERSION = 3
 
-#: Below this root mean square (-60 dB) one of the twelve stems counts as not there.
+#: Root mean square (-60 dB) below which one of the twelve stems counts as absent.
 _SILENCE = 1e-3
 
-#: Seconds of the stems that stand in for separation when the sandbox is loaded with thousands of tracks.
+#: Seconds of the stems that replace separation in load tests.
 _TINY_SECONDS = 0.3
 
 
 class Engine(Protocol):
-    """What separates."""
+    """Separates the vocals of a mix."""
 
     name: str
 
@@ -47,11 +47,11 @@ class Engine(Protocol):
 
 def pick_engine(kind: str) -> tuple[str, Callable[[], Engine]]:
     """
-    Decide which engine serves, without loading it: what is in the cache needs none.
+    Choose an engine without loading it: cached results need none.
 
-    :param kind: ``spleeter``, ``dsp``, or ``auto`` for the first if its weights are there.
-    :return: Its name and what loads it.
-    :raises WeightsMissingError: ``spleeter`` was asked for and has no weights.
+    :param kind: ``spleeter``, ``dsp``, or ``auto`` for ``spleeter`` if its weights are installed.
+    :return: Name of the engine, and a function that loads it.
+    :raises WeightsMissingError: ``spleeter`` without its weights.
     """
     if kind != "dsp":
         try:
@@ -59,18 +59,18 @@ def pick_engine(kind: str) -> tuple[str, Callable[[], Engine]]:
         except WeightsMissingError as e:
             if kind == "spleeter":
                 raise
-            log.warning("Separating with plain signal processing, which is rough. %s", e)
+            log.warning("Separating with approximate signal processing. %s", e)
     return DspEngine.name, DspEngine
 
 
 class Separator:
     """
-    Separates audio files; the same file is separated once.
+    Separates audio files, each of them once.
 
-    :param cache: Folder of the results, by content.
-    :param engine: ``auto``, ``spleeter`` or ``dsp``; loaded when it is needed first.
-    :param tiny: Answer with a third of a second of the mix instead of separating.
-    :raises WeightsMissingError: ``spleeter`` was asked for and has no weights.
+    :param cache: Folder of the results.
+    :param engine: ``auto``, ``spleeter`` or ``dsp``; loaded at the first use.
+    :param tiny: Return a third of a second of the mix instead of separating it.
+    :raises WeightsMissingError: ``spleeter`` without its weights.
     """
 
     def __init__(self, cache: Path, engine: str = "auto", *, tiny: bool = False) -> None:
@@ -81,7 +81,7 @@ class Separator:
             self.engine_name, self._load = pick_engine(engine)
         self._engine: Engine | None = None
         self._lock = threading.Lock()
-        #: How often something was really separated, rather than found in the cache.
+        #: Number of separations that were not in the cache.
         self.separations = 0
 
     def separate(
@@ -90,29 +90,27 @@ class Separator:
         """
         Separate an audio file.
 
-        :param source: The file.
-        :param separation_type: What into.
-        :param stem_name: The stem of an advanced separation.
-        :return: MP3 files by stem (``extract`` and ``remove`` for an advanced one), of ``split_stem`` those in which
-            there is something to hear, and their length in seconds.
+        :param stem_name: Stem of an advanced separation.
+        :return: MP3 files by stem (``extract`` and ``remove`` for an advanced separation, without silent
+            stems for ``split_stem``), and their length in seconds.
         :raises NotAudioError: the file cannot be decoded.
         """
-        wanted = f"{separation_type} {stem_name or ''} {self.engine_name} {_VERSION}"
-        digests = (hashlib.sha256(part).hexdigest() for part in (source, wanted.encode()))
+        settings = f"{separation_type} {stem_name or ''} {self.engine_name} {_VERSION}"
+        digests = (hashlib.sha256(part).hexdigest() for part in (source, settings.encode()))
         folder = self.cache / "-".join(digest[:32] for digest in digests)
         with self._lock:
             if not folder.exists():
                 self.separations += 1
-                self._make(folder, source, separation_type, stem_name)
+                self._write_stems(folder, source, separation_type, stem_name)
         stems = {path.stem: path for path in sorted(folder.glob("*.mp3"))}
         return stems, float((folder / "seconds").read_text())
 
-    def _make(
+    def _write_stems(
         self, folder: Path, source: bytes, separation_type: SeparationType, stem_name: str | None
     ) -> None:
-        parts = self._parts(decode(source), separation_type, stem_name)
+        parts = self._separate_mix(decode(source), separation_type, stem_name)
         self.cache.mkdir(parents=True, exist_ok=True)
-        # Another sandbox may use the same cache: a result appears there whole or not at all.
+        # Another sandbox may use the same cache, so that a result must appear there completely or not at all.
         with tempfile.TemporaryDirectory(dir=self.cache, ignore_cleanup_errors=True) as unfinished:
             result = Path(unfinished) / "result"
             result.mkdir()
@@ -126,9 +124,11 @@ class Separator:
                 if not folder.exists():
                     raise
 
-    def _parts(self, mix: Audio, separation_type: SeparationType, stem_name: str | None) -> dict[str, Audio]:
+    def _separate_mix(
+        self, mix: Audio, separation_type: SeparationType, stem_name: str | None
+    ) -> dict[str, Audio]:
         if self._load is None:
-            return dict.fromkeys(_promised(separation_type), mix[: int(_TINY_SECONDS * RATE)])
+            return dict.fromkeys(_stem_names(separation_type), mix[: int(_TINY_SECONDS * RATE)])
         self._engine = self._engine or self._load()
         vocals = self._engine.vocals(mix)
         rest = mix - vocals
@@ -137,11 +137,11 @@ class Separator:
         parts = {Stem.VOCALS.value: vocals, **divide(rest)}
         if separation_type is SeparationType.SPLIT_STEM:
             return {name: part for name, part in parts.items() if loudness(part) > _SILENCE}
-        extract = parts.get(_nearest(stem_name or ""), vocals)
+        extract = parts.get(_match_stem_name(stem_name or ""), vocals)
         return {"extract": extract, "remove": mix - extract}
 
 
-def _promised(separation_type: SeparationType) -> tuple[str, ...]:
+def _stem_names(separation_type: SeparationType) -> tuple[str, ...]:
     if separation_type is SeparationType.SEPARATE_VOCAL:
         return (Stem.VOCALS.value, Stem.INSTRUMENTAL.value)
     if separation_type is SeparationType.SPLIT_STEM:
@@ -149,8 +149,8 @@ def _promised(separation_type: SeparationType) -> tuple[str, ...]:
     return ("extract", "remove")
 
 
-def _nearest(stem_name: str) -> str:
-    """Say which of our parts comes nearest to one of the vendor's ninety stem names."""
+def _match_stem_name(stem_name: str) -> str:
+    """Return which of our parts matches one of the vendor's ninety stem names best."""
     words = stem_name.lower()
     for part, hints in {
         "drums": ("drum", "kick", "snare", "hat", "cymbal", "tom", "percussion"),

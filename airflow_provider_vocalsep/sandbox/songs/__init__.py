@@ -1,4 +1,4 @@
-"""The sandbox's own songs: their true parts are known, and a mix is the sum of its parts."""
+"""The sandbox's songs. Their true stems are known, because each mix is the sum of two files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ class SandboxSong:
     """
     One song.
 
-    :param key: Name for users' catalogues.
-    :param title: What people call it.
-    :param task_id: The "vendor task" that generated it.
-    :param audio_id: Its id inside that task.
+    :param key: Key in catalogues.
+    :param task_id: Id of the vendor task that is said to have generated it.
+    :param audio_id: Id inside that task.
     :param duration: Seconds.
     """
 
@@ -45,7 +44,7 @@ class SandboxSong:
 
     @functools.cached_property
     def file(self) -> bytes:
-        """The mix as a FLAC file, as a listener would upload it."""
+        """The mix as a FLAC file."""
         import soundfile
 
         from airflow_provider_vocalsep.sandbox.engine.audio import RATE
