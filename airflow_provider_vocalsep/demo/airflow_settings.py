@@ -112,8 +112,8 @@ def _defaults(
         # Airflow's default of one second delays every step of a run that a user is watching.
         "scheduler": {"scheduler_idle_sleep_time": "0.3"},
         # The supervisor reports the end of a task process up to this many seconds late (Airflow 3.3.2,
-        # supervisor.py, _monitor_subprocess). If a deferred task is resumed and queued before that, the scheduler
-        # considers the task lost and retries it. The sandbox resumes tasks within the default of 5 s.
+        # supervisor.py, _monitor_subprocess). If a deferred task is resumed and queued before that, the
+        # scheduler considers the task lost and retries it. With the default of 5 s, the sandbox is that fast.
         "workers": {"min_heartbeat_interval": "1"},
         "dag_processor": {
             "dag_bundle_config_list": json.dumps(bundles),

@@ -104,8 +104,8 @@ def running_airflow(
     Run scheduler, DAG processor, triggerer and API server on loopback until the block ends.
 
     :param home: ``AIRFLOW_HOME``: settings, SQLite database and logs. The same folder keeps the history.
-    :param connections: Connections by id, as Airflow's REST API takes them. They are stored in the database, so that
-        users can see and change them in the UI.
+    :param connections: Connections by id, as Airflow's REST API takes them. They are stored in the database,
+        so that users can see and change them in the UI.
     :param port: Preferred port of the UI; another free one if it is taken.
     :param parallelism: Number of task processes that run at the same time.
     :param options: Further settings of ``airflow.cfg``, by section and name.
@@ -158,7 +158,7 @@ def _airflow_command(*arguments: str) -> list[str]:
 
 
 def _migrate_database(home: Path, variables: Mapping[str, str], log_path: Path) -> None:
-    """Bring the database to this Airflow's schema. Takes five seconds, so only a new Airflow version does it."""
+    """Bring the database to this Airflow's schema, unless it is: the command takes five seconds."""
     current = f"airflow {version('apache-airflow-core')}"
     stamp = home / "database-version"
     if stamp.exists() and stamp.read_text() == current:

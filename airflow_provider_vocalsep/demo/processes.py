@@ -129,8 +129,8 @@ def stop_services(services: Sequence[Service], number: signal.Signals = signal.S
     """
     started = [service for service in services if service._process is not None]
     grace = max((service.grace for service in started), default=0.0)
-    # List the children before the signal: each Airflow task has its own process group, and once its parent has
-    # ended it is no longer our descendant.
+    # List the children before the signal: each Airflow task has its own process group, and once its parent
+    # has ended it is no longer our descendant.
     processes = [process for service in started for process in _with_children(service.process.pid)]
     _send_signal(processes, number)
     _, left = psutil.wait_procs(processes, timeout=grace)
@@ -167,7 +167,7 @@ def wait_until(
     :param timeout: Seconds.
     :param services: Services without which the condition cannot become true.
     :param every: Seconds between two checks.
-    :raises ServiceError: at the time-out, or when a service has ended; the message contains the end of the logs.
+    :raises ServiceError: at the time-out, or when a service has ended; the message ends with the logs.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -177,8 +177,8 @@ def wait_until(
         for service in services:
             if not service.running:
                 raise ServiceError(
-                    f"{service.name} ended while waiting for {what}. The end of its log, {service.log_path}:\n"
-                    f"{service.log_tail()}"
+                    f"{service.name} ended while waiting for {what}. "
+                    f"The end of its log, {service.log_path}:\n{service.log_tail()}"
                 )
         if time.monotonic() > deadline:
             logs = "\n".join(f"-- {s.name}, {s.log_path}:\n{s.log_tail()}" for s in services)

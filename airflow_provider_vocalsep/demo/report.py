@@ -1,4 +1,4 @@
-"""The demo's report: what landed according to the bucket, and what it cost according to the vendor's books."""
+"""The demo's report: landed stems according to the bucket, costs according to the vendor's books."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def sandbox_service(
     """
     Run the sandbox on loopback until the block ends.
 
-    :param directory: Folder of its books, its API key and its stems. The same folder keeps them for the next run.
+    :param directory: Folder of its books, its API key and its stems, which the next run finds there.
     :param port: Preferred port; another free one if it is taken.
     :param cache_dir: Folder of separated songs; by default inside the directory.
     :param options: Further options of ``vocalsep sandbox``.

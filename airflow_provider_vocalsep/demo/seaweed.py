@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: SeaweedFS's default port for S3.
 DEFAULT_PORT = 8333
 
-#: Options of all ports that SeaweedFS opens. Without an option it takes its default, and for gRPC that plus 10000.
+#: Options of all ports that SeaweedFS opens. A port without an option gets a default that may be taken.
 PORT_OPTIONS = (
     "s3.port",
     "s3.port.grpc",
@@ -40,7 +40,7 @@ PORT_OPTIONS = (
 #: Folder in which SeaweedFS creates a socket for each port; it ignores ``TMPDIR``.
 SOCKETS = Path("/tmp")  # noqa: S108
 
-#: Key of the object that is written to find out whether the buckets accept writes; the server answers before they do.
+#: Key of an object that is written until the buckets accept it: the server answers before they do.
 PROBE_KEY = ".vocalsep-probe"
 
 #: Clients require a region; SeaweedFS ignores it.
@@ -97,7 +97,7 @@ def running_seaweed(
     """
     Run SeaweedFS on loopback until the block ends.
 
-    :param directory: Folder of its data and its secret key. The same folder keeps the objects for the next run.
+    :param directory: Folder of its data and its secret key; the next run finds the objects there.
     :param buckets: Buckets that exist from the start.
     :param port: Preferred port; another free one if it is taken.
     :param log_path: Log file; by default ``seaweed.log`` in the directory.

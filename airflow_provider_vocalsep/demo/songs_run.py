@@ -23,8 +23,8 @@ BUCKET = "stems"
 CATALOGUE_KEY = "catalogue.csv"
 DESTINATION = Location(BUCKET, "catalogue")
 
-#: Seconds between status reads of a track whose callback is missing. Far below a real vendor's minutes, because the
-#: sandbox finishes within seconds.
+#: Seconds between status reads of a track whose callback is missing. Far below a real vendor's minutes,
+#: because the sandbox finishes within seconds.
 POLL_INTERVAL = 10
 
 #: Seconds that the DAG run may take.
@@ -112,9 +112,9 @@ def show_report(console: Console, report: dict[str, Any]) -> None:
     done = all_landed(report)
     console.print(build_stems_table(report["items"], DESTINATION.uri))
     console.print(
-        f"{'[bold green]Done' if done else '[bold red]Not done'}[/]: {report['landed']} of {report['tracks']} "
-        f"tracks landed as {report['stems']} stems after {report['seconds']} s, "
-        f"{report['submits']} submits, {report['credits_charged']:g} credits.",
+        f"{'[bold green]Done' if done else '[bold red]Not done'}[/]: "
+        f"{report['landed']} of {report['tracks']} tracks landed as {report['stems']} stems after "
+        f"{report['seconds']} s, {report['submits']} submits, {report['credits_charged']:g} credits.",
         highlight=False,
     )
     if done and not report["submits"]:

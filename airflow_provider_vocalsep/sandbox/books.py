@@ -131,7 +131,8 @@ class Books:
             if refund:
                 self._run("UPDATE task SET refunded = charged WHERE vendor_task_id = ?", vendor_task_id)
                 self._run(
-                    "UPDATE account SET credits = credits + (SELECT charged FROM task WHERE vendor_task_id = ?)",
+                    "UPDATE account SET credits = credits +"
+                    " (SELECT charged FROM task WHERE vendor_task_id = ?)",
                     vendor_task_id,
                 )
 
@@ -181,7 +182,7 @@ class Books:
         return [row["vendor_task_id"] for row in rows]
 
     def totals(self) -> dict[str, Any]:
-        """Return the totals of submits, charges, credits, polls, callbacks and downloads, and refusals by code."""
+        """Return the totals: submits, charges, credits, polls, callbacks, downloads, refusals by code."""
         with self._lock:
             task = self._rows(
                 "SELECT count(*) AS submits, coalesce(sum(charged), 0) AS credits_charged,"

@@ -97,7 +97,7 @@ UNAUTHORIZED = error(
 
 
 def stem_file(stem_id: str, group: str) -> str:
-    """Return the file name of a stem: ``<uuid>_Backing_Vocals.mp3``. Advanced stems keep the space in their name."""
+    """Return the file name of a stem: ``<uuid>_Backing_Vocals.mp3``. Names of advanced stems keep spaces."""
     return f"{stem_id}_{group}.mp3"
 
 

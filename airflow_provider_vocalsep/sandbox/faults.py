@@ -1,7 +1,7 @@
 """
 Faults of the vendor, injected on demand.
 
-A fault has a place (``submit``, ``read``, ``task``, ``callback`` or ``download``) and a kind, see ``docs/sandbox.md``.
+A fault has a place in the API and a kind, see docs/sandbox.md.
 """
 
 from __future__ import annotations

@@ -80,8 +80,8 @@ def running_sandbox(*, in_process: bool = False, **options: Any) -> Iterator[Run
         with running_sandbox(dialect="kie", task_seconds=0) as sandbox:
             ...  # sandbox.url, sandbox.api_key, sandbox.books(), sandbox.set_fault("read", "html", times=3)
 
-    :param in_process: Serve from a thread of this process, which starts faster. By default, the sandbox has its own
-        process and does not compete with this one for the GIL.
+    :param in_process: Serve from a thread of this process, which starts faster. By default, the sandbox has
+        its own process and does not compete with this one for the GIL.
     :param options: Fields of :class:`~airflow_provider_vocalsep.sandbox.options.SandboxOptions`.
     :raises SandboxError: the sandbox does not start; the message contains its output.
     """

@@ -64,7 +64,7 @@ class Vendor:
         return contract.build_record(task, self.worker.links(task), self.wording)
 
     def is_authorized(self, request: Request) -> bool:
-        """Return whether a request has the API key. kie also refuses a POST without a JSON content type as 401."""
+        """Return whether a request has the API key and, for a POST to kie, a JSON content type."""
         if request.headers.get("authorization") != f"Bearer {self.options.api_key}":
             return False
         kind = request.headers.get("content-type", "")

@@ -42,4 +42,5 @@ def test_callbacks_resumed_the_demos_tasks(bed):
     ((resumed,),) = bed.rows(
         "SELECT count(*) FROM log WHERE dag_id = 'separate_catalogue' AND event = 'vocalsep_callback_resumed'"
     )
+
     assert resumed >= 1

@@ -88,8 +88,8 @@ TODO_LONG = {
 #: Modules with ``fmt: skip``.
 TODO_UNFORMATTED = {
     *("api.answers", "audit.retry_plan", "audit.tracks", "cli.sandbox", "ledger.transitions"),
-    *("operators.catalogue", "operators.vocal_separation", "sandbox.books"),
-    *("sensors.vocal_separation", "ui.airflow_runs", "ui.index"),
+    *("operators.catalogue", "operators.vocal_separation", "sensors.vocal_separation", "ui.airflow_runs"),
+    "ui.index",
 }
 
 

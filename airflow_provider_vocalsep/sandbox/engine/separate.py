@@ -91,8 +91,8 @@ class Separator:
         Separate an audio file.
 
         :param stem_name: Stem of an advanced separation.
-        :return: MP3 files by stem (``extract`` and ``remove`` for an advanced separation, without silent stems for
-            ``split_stem``), and their length in seconds.
+        :return: MP3 files by stem (``extract`` and ``remove`` for an advanced separation, without silent
+            stems for ``split_stem``), and their length in seconds.
         :raises NotAudioError: the file cannot be decoded.
         """
         settings = f"{separation_type} {stem_name or ''} {self.engine_name} {_VERSION}"

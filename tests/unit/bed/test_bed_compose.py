@@ -112,6 +112,7 @@ class TestOurComposeFiles:
             for name, value in service.get("environment", {}).items():
                 if re.search(r"password|secret|key(?!_id)", name, re.IGNORECASE):
                     assert str(value).startswith(("${", "/")) or name == "AWS_ACCESS_KEY_ID", name
+
         assert not re.findall(r'"(?:password|callback_secret)": "(?!\$\{)', TEXT)
 
     def test_ports_are_published_on_loopback_only(self):

