@@ -1,4 +1,4 @@
-"""Apache Airflow provider that separates whole music catalogues into stems and lands them in object storage."""
+"""Apache Airflow provider: separates whole music catalogues into stems in object storage."""
 
 from __future__ import annotations
 

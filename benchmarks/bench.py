@@ -1,18 +1,18 @@
 """
-What a track costs: the chain of general operators, one task a track, and batches, on the same machine and sandbox.
+What a track costs: a chain of general operators, one task a track, and batches, on one machine.
 
     make bench                  # under half an hour; writes .bench/report.json
     make bench-growth           # an hour and a half: adds the catalogue of 100,000 tracks to that report
 
-CPU seconds are those of all Airflow processes, ended task processes included; the share that this Airflow takes while idle
-is measured first and taken off. The chain is HttpOperator (submit), HttpSensor (wait) and HttpToS3Operator (one a stem),
-mapped; the vendor takes two seconds, so that its sensor, which holds a worker, looks two or three times only. It runs on an
-Airflow that does not import ahead what tasks need (``[vocalsep] warm_task_processes``), as one without this provider, and
-once more on one that does.
+CPU seconds are those of all Airflow processes, ended task processes included; the share that this Airflow
+takes while idle is measured first and taken off. The chain is HttpOperator (submit), HttpSensor (wait) and
+HttpToS3Operator (one a stem), mapped; the vendor takes two seconds, so that its sensor, which holds a worker,
+looks two or three times only. It runs on an Airflow that does not import ahead what tasks need (``[vocalsep]
+warm_task_processes``), as one without this provider, and once more on one that does.
 
-Then the vendor's window of 20 submits in 10 seconds: which share of it one batch uses, and eight while all of them submit. Status reads with
-and without callbacks, of a vendor that takes a minute. The cost of a track as the catalogue grows. And landing beside a bare
-download-and-upload loop, with the same parallelism.
+Then the vendor's window of 20 submits in 10 seconds: which share of it one batch uses, and eight while all of
+them submit. Status reads with and without callbacks, of a vendor that takes a minute. The cost of a track as
+the catalogue grows. And landing beside a bare download-and-upload loop, with the same parallelism.
 """
 
 from __future__ import annotations

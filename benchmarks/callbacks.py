@@ -1,13 +1,14 @@
 """
 How soon a callback wakes its task, and what the receiver stands.
 
-    make bench-callbacks                                        # 300 tracks, 10,000 deliveries: about 15 minutes
-    make bench-callbacks ARGS="--tracks 20 --task-seconds 40 --without 10 --deliveries 1000"
+    make bench-callbacks                                        # 300 tracks, 10,000 deliveries: about 15
+    minutes make bench-callbacks ARGS="--tracks 20 --task-seconds 40 --without 10 --deliveries 1000"
 
-A real Airflow (PostgreSQL, LocalExecutor of 8), the sandbox and SeaweedFS, all on this machine. Every track is parked
-before the vendor ends the first one; then it ends one a second. "Wake" is the time from the sandbox's own end of a
-vendor task to the entry of ``execute_complete``. Afterwards the burst: deliveries for the same task instances, a third
-each valid, duplicate and forged, from 64 connections, and the same number of requests to a route that does nothing.
+A real Airflow (PostgreSQL, LocalExecutor of 8), the sandbox and SeaweedFS, all on this machine. Every track
+is parked before the vendor ends the first one; then it ends one a second. "Wake" is the time from the
+sandbox's own end of a vendor task to the entry of ``execute_complete``. Afterwards the burst: deliveries for
+the same task instances, a third each valid, duplicate and forged, from 64 connections, and the same number of
+requests to a route that does nothing.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ from airflow_provider_vocalsep.demo.sandbox import sandbox_connection, sandbox_s
 HERE = Path(__file__).parent
 CONNECTIONS = 64
 
-#: Seconds between the safety reads of the measured run. Parking hundreds of tracks takes this machine minutes, for which
-#: the first ones wait as well; no vendor lets them wait as long, so no safety read is due where it counts.
+#: Seconds between the safety reads of the measured run. Parking hundreds of tracks takes this machine
+#: minutes, for which the first ones wait as well; no vendor lets them wait as long, so no safety read is due
+#: where it counts.
 SAFETY_POLL = 900
 
 console = Console()
@@ -126,7 +128,8 @@ class Bench:
     def heartbeat_age(self) -> float:
         """Return the seconds since the scheduler's last sign of life."""
         (age,) = self.stack.ask(
-            "SELECT extract(epoch FROM now() - max(latest_heartbeat)) FROM job WHERE job_type = 'SchedulerJob'"
+            "SELECT extract(epoch FROM now() - max(latest_heartbeat)) FROM job WHERE job_type = "
+            "'SchedulerJob'"
         )
         return float(age)
 

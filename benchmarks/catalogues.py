@@ -149,8 +149,10 @@ class Catalogues:
                 )
         held, starts = self.stack.ask(
             "SELECT sum(extract(epoch FROM l2.dttm - l1.dttm)), count(*) FROM log l1 JOIN LATERAL ("
-            " SELECT min(dttm) AS dttm FROM log WHERE run_id = l1.run_id AND task_id = l1.task_id AND map_index ="
-            " l1.map_index AND event IN ('success', 'deferred', 'failed', 'up_for_retry', 'running') AND dttm > l1.dttm"
+            " SELECT min(dttm) AS dttm FROM log WHERE run_id = l1.run_id AND task_id = l1.task_id AND "
+            "map_index ="
+            " l1.map_index AND event IN ('success', 'deferred', 'failed', 'up_for_retry', 'running') AND "
+            "dttm > l1.dttm"
             ") l2 ON true WHERE l1.run_id = %s AND l1.event = 'running'",
             run_id,
         )
@@ -180,7 +182,7 @@ class Catalogues:
         return "\n".join(found)
 
     def window_share(self, tracks: int, batches: int) -> float:
-        """Return the share of the vendor's window that so many batches at once use, for as long as all of them submit."""
+        """Return the share of the vendor's window that so many batches use while all of them submit."""
         size = -(-tracks // batches)
         _, books = self.run("batch", tracks, submit_rate="20/10s", chunk_size=size)
         times = defaultdict(list)

@@ -4,9 +4,10 @@ Catalogues through the distributed stack while everything is broken, at random a
     make chaos                                   # two minutes, a seed of its own
     make chaos SECONDS=600 SEED=7
 
-What is broken, when, and for how long follows from the seed. Two catalogues are under way at any time, some by two DAG runs at
-once. Each is checked when it has ended, and all of them after everything was mended and what failed was run once more:
-every charge in the vendor's books, every entry of the ledger, every byte in the bucket.
+What is broken, when, and for how long follows from the seed. Two catalogues are under way at any time, some
+by two DAG runs at once. Each is checked when it has ended, and all of them after everything was mended and
+what failed was run once more: every charge in the vendor's books, every entry of the ledger, every byte in
+the bucket.
 """
 
 from __future__ import annotations
@@ -135,7 +136,8 @@ class Soak:
             proxy.heal()
         self.bed.quick_sandbox.clear_faults()
         self.bed.stack.supervise()
-        # A vendor that is started anew takes up the tasks that were stuck; or else each is retried until its retries are over.
+        # A vendor that is started anew takes up the tasks that were stuck; or else each is retried until its
+        # retries are over.
         self.bed.stack.instances["quick-sandbox"].restart()
         self._wait()
 
@@ -174,7 +176,7 @@ class Soak:
             item[1]()
 
     def _look_after(self) -> None:
-        """Start anew what has ended by itself, and what is there without a heartbeat, as an orchestrator does."""
+        """Restart what has ended by itself or has no heartbeat, as an orchestrator does."""
         broken = {getattr(mend, "__self__", None) for _, mend in self._mends}
         for name, instance in self.bed.stack.instances.items():
             if not instance.running and instance not in broken:

@@ -109,7 +109,11 @@ def main(tracks: int, every: float) -> None:
     options = ["--tiny-stems", "--submit-rate", "1000/1s", "--credits", "100000000", "--task-seconds", "5"]
     with (
         tempfile.TemporaryDirectory(prefix="vocalsep-chaos-") as folder,
-        running_stack(Path(folder), dags=["batch"], options={"scheduler": {"task_instance_heartbeat_timeout": "20"}}) as stack,
+        running_stack(
+            Path(folder),
+            dags=["batch"],
+            options={"scheduler": {"task_instance_heartbeat_timeout": "20"}},
+        ) as stack,
         sandbox_service(Path(folder) / "sandbox", port=None, options=options) as sandbox,
     ):  # fmt: skip
         vendor = sandbox_connection(

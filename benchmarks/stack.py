@@ -92,7 +92,8 @@ def running_stack(
                 parallelism=parallelism,
                 options={
                     "database": {"sql_alchemy_conn": postgres.url},
-                    # Airflow's own defaults: the demo looks for changed DAGs all the time, which takes a core to itself.
+                    # Airflow's own defaults: the demo looks for changed DAGs all the time, which takes a core
+                    # to itself.
                     "dag_processor": {"min_file_process_interval": "30", "refresh_interval": "300"},
                     **(options or {}),
                 },

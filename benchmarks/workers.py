@@ -4,8 +4,8 @@ A catalogue over two Celery workers against one, on the stack of docker-compose.
     make bench-workers                           # ten minutes; needs PostgreSQL and Redis
     make bench-workers ARGS="--tracks 100"
 
-All of it shares this machine's cores, vendor and object storage included: what a second worker gains here, it gains
-in places for tasks that wait for the network, not in computing.
+All of it shares this machine's cores, vendor and object storage included: what a second worker gains here, it
+gains in places for tasks that wait for the network, not in computing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BATCHES = 20
 
 
 def separate(bed: Distributed, name: str, tracks: int) -> tuple[float, Counter[str]]:
-    """Separate a numbered catalogue; return the seconds it took and how many batches ended on which worker."""
+    """Separate a numbered catalogue; return its seconds, and the batches that ended on each worker."""
     prefix = f"{name}-"
     conf = {
         "name": name,

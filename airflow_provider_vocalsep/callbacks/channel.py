@@ -28,12 +28,13 @@ class CallbackChannel:
     :param asked_by: The task instance.
     :param settings: The vendor account; the receiver verifies tokens with its secret.
     :param conn_id: Connection of the account.
-    :param task_state: Airflow's task state store of the task instance, in which the receiver leaves callbacks; ``None``
-        before Airflow 3.3, where nothing remembers them.
+    :param task_state: Airflow's task state store of the task instance, in which the receiver leaves
+        callbacks; ``None`` before Airflow 3.3, where nothing remembers them.
     :param named: The vendor task whose callback resumed this task instance, for Airflow before 3.3.
     """
 
-    #: Whether the callbacks of all attempts lie together and resume the task instance when the last one has come.
+    #: Whether the callbacks of all attempts lie together and resume the task instance when the last one has
+    #: come.
     together = False
 
     def __init__(

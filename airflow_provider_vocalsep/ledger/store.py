@@ -68,8 +68,8 @@ class S3LedgerStore:
     """
     Entries as S3 objects ``{first two hex}/{sha256}.json`` in a folder, changed by compare-and-swap.
 
-    At first use it finds out whether the store honours ``If-None-Match`` and ``If-Match``. One that does not is warned about
-    once and then written plainly: still right for one run at a time.
+    At first use it finds out whether the store honours ``If-None-Match`` and ``If-Match``. One that does not
+    is warned about once and then written plainly: still right for one run at a time.
 
     :param store: The object store.
     :param location: Folder of the ledger.
@@ -101,7 +101,8 @@ class S3LedgerStore:
         except ValidationError as e:
             raise LedgerError(
                 f"Ledger entry {self.uri_of(identity)} is not readable ({e.error_count()} problems, first: "
-                f"{e.errors()[0]['msg']}). Nothing was submitted. Put an older version of the object back, or "
+                f"{e.errors()[0]['msg']}). Nothing was submitted. Put an older version of the object back, "
+                "or "
                 "delete it if you are sure that this track was never submitted; then clear the task."
             ) from e
 
@@ -130,7 +131,8 @@ class S3LedgerStore:
             self._conditional = self.store.honours_conditions(self.location.bucket, probe)
             if not self._conditional:
                 log.warning(
-                    "The object store behind s3://%s ignores conditional writes (If-None-Match, If-Match). The "
+                    "The object store behind s3://%s ignores conditional writes (If-None-Match, If-Match). "
+                    "The "
                     "ledger works, but only one run at a time may use it: two at once could pay twice.",
                     self.location.bucket,
                 )
@@ -141,6 +143,7 @@ class S3LedgerStore:
 
     def _unusable(self, identity: Identity, verb: str, cause: StorageError) -> LedgerError:
         return LedgerError(
-            f"Could not {verb} the ledger entry {self.uri_of(identity)}: {cause} What is not known to be unpaid is not paid "
+            f"Could not {verb} the ledger entry {self.uri_of(identity)}: {cause} What is not known to be "
+            "unpaid is not paid "
             "again: check the bucket and its permissions; a retry goes on from what the ledger holds."
         )

@@ -1,4 +1,4 @@
-"""From an operator's arguments and its Airflow context to a runtime for tracks, and from errors to Airflow's."""
+"""From an operator and its Airflow context to the runtime of tracks, and from our errors to Airflow's."""
 
 from __future__ import annotations
 
@@ -71,11 +71,12 @@ class Separating(Protocol):
 
 def airflow_error(error: Exception, *, track_key: object = None) -> Exception:
     """
-    Return the error that Airflow is to see: it retries what a retry may mend, and fails at once what it cannot.
+    Return the error to raise for Airflow, which retries only where a retry may help.
 
     :param error: Ours, or any other.
     :param track_key: Key of the track that it is about; a message that does not name it gets it in front.
-    :return: An ``AirflowFailException`` with the same message for an error that no retry mends, else the error itself.
+    :return: An ``AirflowFailException`` with the same message for an error that no retry mends, else the
+        error itself.
     """
     if not isinstance(error, VocalSepError):
         return error
@@ -207,7 +208,7 @@ def track_leg(
     check_destination: bool = True,
 ) -> Iterator[Job]:
     """
-    Run one leg of an operator with a single track; write the track's row to the run report, however the leg ends.
+    Run one leg of an operator with a single track, and write its run report however the leg ends.
 
     :param open_job: Opens the job of the track.
     :param track_key: Key of the track, for messages.
@@ -261,8 +262,8 @@ def open_ledger(operator: Separating, store: ObjectStore | None, task_state: Any
     """
     Open the ledger of an operator.
 
-    Without a ``ledger`` and a ``destination`` it is the task state store of the task instance, which survives its retries
-    (Airflow 3.3 and later), or else lasts as long as this try.
+    Without a ``ledger`` and a ``destination`` it is the task state store of the task instance, which survives
+    its retries (Airflow 3.3 and later), or else lasts as long as this try.
     """
     return Ledger(_ledger_store_of(operator, store, task_state), on_event=metrics.count_event)
 

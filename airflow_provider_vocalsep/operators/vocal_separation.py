@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_vocalsep.separation.track_job import TrackJob
 
-#: Seconds after a submit whose answer was lost for which its callback is waited for: a separation takes 1 to 3 minutes,
-#: and how long vendors repeat a callback is not published.
+#: Seconds after a submit whose answer was lost for which its callback is waited for: a separation takes 1 to
+#: 3 minutes, and how long vendors repeat a callback is not published.
 ADOPTION_GRACE = 900.0
 
 #: Seconds between two checks for a callback in a worker that waits for it, ``deferrable=False``.
@@ -57,46 +57,47 @@ class VocalSeparationOperator(LineageMixin, BaseOperator):
     Have one track separated and its stems landed in object storage.
 
     Submits the track, waits without holding a worker, lands the stems byte-verified and writes
-    ``manifest.json`` last. What is paid for is written into a ledger first: a retry, a clear, a second DAG run
-    or a lost worker attaches to the vendor's task and never pays again.
+    ``manifest.json`` last. What is paid for is written into a ledger first: a retry, a clear, a second DAG
+    run or a lost worker attaches to the vendor's task and never pays again.
 
     Parts can be left out: without ``destination`` nothing is landed and the vendor's task is returned; with
     ``wait_for_completion=False`` too, right after the submit.
 
-    Errors that a retry can mend raise as they are and are retried by Airflow; wrong arguments, a wrong key and
-    an empty balance fail at once. Either way the message says what happens next.
+    Errors that a retry can mend raise as they are and are retried by Airflow; wrong arguments, a wrong key
+    and an empty balance fail at once. Either way the message says what happens next.
 
-    With ``outlets``, the asset event's ``extra`` is the manifest's summary, ``destination``, and ``new`` (1 if this task
-    landed the track, 0 if it had landed before); an ``AssetAlias`` gets an event for the destination if it is new.
+    With ``outlets``, the asset event's ``extra`` is the manifest's summary, ``destination``, and ``new`` (1
+    if this task landed the track, 0 if it had landed before); an ``AssetAlias`` gets an event for the
+    destination if it is new.
 
-    :param track: The track: a mapping with ``key`` and either ``task_id`` and ``audio_id`` of a generated track or
-        ``audio_url`` of an own file (``https://``, or ``s3://`` which is presigned for the vendor; at most 20 MB).
-        Optional: ``title``, ``duration`` in seconds. (templated)
-    :param separation_type: ``separate_vocal`` (vocals and instrumental), ``split_stem`` (up to twelve stems) or
-        ``split_stem_advanced`` (the stem of ``stem_name``, and everything but it). (templated)
+    :param track: The track: a mapping with ``key`` and either ``task_id`` and ``audio_id`` of a generated
+        track or ``audio_url`` of an own file (``https://``, or ``s3://`` which is presigned for the vendor;
+        at most 20 MB). Optional: ``title``, ``duration`` in seconds. (templated)
+    :param separation_type: ``separate_vocal`` (vocals and instrumental), ``split_stem`` (up to twelve stems)
+        or ``split_stem_advanced`` (the stem of ``stem_name``, and everything but it). (templated)
     :param stem_name: The stem for ``split_stem_advanced``, for example ``Lead Vocal``. (templated)
     :param destination: ``s3://bucket/prefix`` under which the stems land, as
         ``{track key}/{separation type}/{stem}.mp3``. (templated)
-    :param ledger: ``s3://bucket/prefix`` of the ledger; ``{destination}/_vocalsep/ledger`` by default. (templated)
+    :param ledger: ``s3://bucket/prefix`` of the ledger; by default a folder of the destination. (templated)
     :param vocalsep_conn_id: Connection of the vendor account. (templated)
     :param aws_conn_id: Connection of the object storage. (templated)
     :param wait_for_completion: Whether to wait for the vendor at all. Without it nothing is landed.
     :param deferrable: Whether to wait in the triggerer (no worker is held) or in the worker.
-    :param poll_interval: Seconds between status reads; by default 30, and 300 as a safety net where the connection
-        has callbacks switched on. (templated)
-    :param timeout: Seconds from the submit until the wait is given up. The vendor's task goes on and stays in the
-        ledger; a retry attaches to it. (templated)
-    :param if_landed: ``skip`` returns the manifest of a track whose stems are there already; ``replace`` downloads
-        and writes them again, from the task that is paid for. (templated)
-    :param on_lost_submit: What to do about a submit whose answer was lost, so that it may or may not have been
-        paid. With callbacks its vendor task is waited for and adopted first. When none comes, and without callbacks at
-        once: ``adopt`` (default) never pays again but fails with the way out; a retry with ``resubmit`` submits
-        anew, which may pay twice. ``fail`` does not wait. (templated)
+    :param poll_interval: Seconds between status reads; by default 30, and 300 as a safety net where the
+        connection has callbacks switched on. (templated)
+    :param timeout: Seconds from the submit until the wait is given up. The vendor's task goes on and stays in
+        the ledger; a retry attaches to it. (templated)
+    :param if_landed: ``skip`` returns the manifest of a track whose stems are there already; ``replace``
+        downloads and writes them again, from the task that is paid for. (templated)
+    :param on_lost_submit: What to do about a submit whose answer was lost, so that it may or may not have
+        been paid. With callbacks its vendor task is waited for and adopted first. When none comes, and
+        without callbacks at once: ``adopt`` (default) never pays again but fails with the way out; a retry
+        with ``resubmit`` submits anew, which may pay twice. ``fail`` does not wait. (templated)
     :param adoption_grace: Seconds after a submit whose answer was lost for which its callback is waited for.
         (templated)
     :param max_submissions: How often in a row this task instance pays for a track that the vendor accepts and
         then fails on. Refunded ones do not count.
-    :param upload_args: Extra arguments of every upload, as boto3's ``put_object`` takes them, for example
+    :param upload_args: Extra arguments of every upload, with the names of S3's ``PutObject``, for example
         ``ServerSideEncryption``, ``SSEKMSKeyId``, ``StorageClass``, ``Tagging``, ``ACL``. (templated)
     :return: With ``destination`` the manifest's summary (URIs, sizes, digests; a few kB), else a mapping with
         ``vendor_task_id``, ``status`` and the ``stems`` that the vendor offers.
@@ -164,7 +165,7 @@ class VocalSeparationOperator(LineageMixin, BaseOperator):
 
     @property
     def label(self) -> str:
-        """Name of the track: pass ``map_index_template="{{ task.label }}"`` to ``partial`` to see it in the grid."""
+        """Name of the track, for ``partial(map_index_template="{{ task.label }}")``."""
         if isinstance(self.track, dict):
             return str(self.track.get("title") or self.track.get("key") or "")
         return str(self.track)
@@ -276,7 +277,8 @@ class VocalSeparationOperator(LineageMixin, BaseOperator):
         if self.deferrable:
             self._defer(wait, submission)
         self.log.info(
-            "Waiting for vendor task %s in this worker; its record is read every %g s. A retry attaches to it.",
+            "Waiting for vendor task %s in this worker; its record is read every %g s. A retry attaches to "
+            "it.",
             wait.vendor_task_id,
             wait.poll_interval,
         )
@@ -289,7 +291,8 @@ class VocalSeparationOperator(LineageMixin, BaseOperator):
         self.log.info("%s A retry attaches to the same task.", wait)
         if self.hook.settings.callback_base_url is None:
             self.log.info(
-                "To resume as soon as the vendor calls back, set callback_base_url and callback_secret in connection %r.",
+                "To resume as soon as the vendor calls back, set callback_base_url and callback_secret in "
+                "connection %r.",
                 self.vocalsep_conn_id,
             )
         self.defer(

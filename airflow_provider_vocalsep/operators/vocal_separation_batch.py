@@ -54,30 +54,33 @@ class VocalSeparationBatchOperator(LineageMixin, BaseOperator):
     """
     Have hundreds of tracks separated and landed in one Airflow task.
 
-    Submits in the vendor's pace, waits without holding a worker, and lands what is ready side by side; it is resumed a
-    handful of times, not once per track. Every track has its entry in the same ledger as
-    :class:`~airflow_provider_vocalsep.operators.vocal_separation.VocalSeparationOperator` uses: a retry of the batch does
-    only what is missing and never pays again.
+    Submits in the vendor's pace, waits without holding a worker, and lands what is ready side by side; it is
+    resumed a handful of times, not once per track. Every track has its entry in the same ledger as
+    :class:`~airflow_provider_vocalsep.operators.vocal_separation.VocalSeparationOperator` uses: a retry of
+    the batch does only what is missing and never pays again.
 
-    A track that fails does not stop the others. What became of each is in the run report, JSON Lines under
-    ``{destination}/_vocalsep/runs/{dag}/{run}/{task}/{map index}.jsonl``.
+    A track that fails does not stop the others. The state of each is in the run report, JSON Lines below the
+    destination (docs/audit.md); its address is returned.
 
-    With ``outlets``, the asset event's ``extra`` holds ``destination``, ``separation_type``, ``new`` (tracks that this task
-    landed), the counts and the ``report``; an ``AssetAlias`` gets an event for the destination if anything new landed.
+    With ``outlets``, the asset event's ``extra`` holds ``destination``, ``separation_type``, ``new`` (tracks
+    that this task landed), the counts and the ``report``; an ``AssetAlias`` gets an event for the destination
+    if anything new landed.
 
-    :param tracks: A list of tracks, as ``VocalSeparationOperator`` takes them, or the address of a chunk file that
+    :param tracks: A list of tracks, as ``VocalSeparationOperator`` takes them, or the address of a chunk file
+        that
         :class:`~airflow_provider_vocalsep.operators.catalogue.PlanCatalogueOperator` wrote. (templated)
     :param destination: ``s3://bucket/prefix`` under which the stems land. (templated)
     :param separation_type: What to separate each track into. (templated)
     :param stem_name: The stem for ``split_stem_advanced``. (templated)
-    :param ledger: ``s3://bucket/prefix`` of the ledger; ``{destination}/_vocalsep/ledger`` by default. (templated)
+    :param ledger: ``s3://bucket/prefix`` of the ledger; by default a folder of the destination. (templated)
     :param vocalsep_conn_id: Connection of the vendor account. (templated)
     :param aws_conn_id: Connection of the object storage. (templated)
-    :param max_failed: Tracks that may fail without failing the Airflow task: a count, or below 1 a share. (templated)
+    :param max_failed: Tracks that may fail without failing the Airflow task: a count, or below 1 a share.
+        (templated)
     :param max_credits: Credits that this task may spend; tracks beyond are left and reported. (templated)
     :param deferrable: Whether to wait in the triggerer or in the worker.
-    :param poll_interval: Seconds between status reads of a track; by default 30, and 300 as a safety net where the
-        connection has callbacks switched on. (templated)
+    :param poll_interval: Seconds between status reads of a track; by default 30, and 300 as a safety net
+        where the connection has callbacks switched on. (templated)
     :param linger: Seconds for which ended tracks gather before the task is resumed for them.
     :param timeout: Seconds from its submit until the wait for a track is given up. (templated)
     :param if_landed: ``skip`` or ``replace``, as for one track. (templated)
@@ -85,9 +88,9 @@ class VocalSeparationBatchOperator(LineageMixin, BaseOperator):
     :param adoption_grace: Seconds after such a submit for which its callback is waited for. (templated)
     :param max_submissions: How often this task pays for a track that the vendor accepts and then fails on.
     :param parallel: Tracks that are submitted or landed at the same time.
-    :param upload_args: Extra arguments of every upload, as boto3's ``put_object`` takes them. (templated)
-    :return: Counts (``tracks``, ``landed``, ``failed``, ``left``, ``before``, ``submits``, ``stems``, ``bytes``) and the
-        address of the ``report``.
+    :param upload_args: Extra arguments of every upload, with the names of S3's ``PutObject``. (templated)
+    :return: Counts (``tracks``, ``landed``, ``failed``, ``left``, ``before``, ``submits``, ``stems``,
+        ``bytes``) and the address of the ``report``.
     """
 
     template_fields: Sequence[str] = (
@@ -159,7 +162,7 @@ class VocalSeparationBatchOperator(LineageMixin, BaseOperator):
 
     @property
     def label(self) -> str:
-        """What the batch is called: pass ``map_index_template="{{ task.label }}"`` to ``partial`` to see it in the grid."""
+        """Name of the batch, for ``partial(map_index_template="{{ task.label }}")``."""
         if not isinstance(self.tracks, str):
             return f"{len(self.tracks)} tracks"
         numbers = re.search(r"tracks-0*(\d+)-0*(\d+)\.jsonl$", self.tracks)
@@ -228,9 +231,10 @@ class VocalSeparationBatchOperator(LineageMixin, BaseOperator):
         return self._conclude(context, job)
 
     def _plan_wait(self, job: BatchJob) -> dict[str, Any]:
-        """Return the arguments of a :class:`~airflow_provider_vocalsep.separation.batch_polling.BatchPoller`."""
+        """Return the arguments of the poller, and of the trigger that runs it."""
         waiting, doubts = job.waiting, job.report.rows_in(RowState.IN_DOUBT)
-        # The vendor calls back whoever submitted; with one track of another DAG run, all are read as if nobody called back.
+        # The vendor calls back whoever submitted; with one track of another DAG run, all are read as if
+        # nobody called back.
         ours = all(row.calls_back for row in job.report.rows_in(RowState.WAITING))
         calls_back = job.runtime.callbacks.enabled and self.deferrable and ours
         now = time.time()
@@ -248,7 +252,8 @@ class VocalSeparationBatchOperator(LineageMixin, BaseOperator):
         doubts = [row.attempt_id for row in job.report.rows_in(RowState.IN_DOUBT)]
         until = datetime.fromtimestamp(wait["deadline"], tz=timezone.utc).isoformat(timespec="seconds")
         self.log.info(
-            "Waiting for %d vendor tasks%s until %s; no worker is held. Stems land when all have ended, or %g s after the "
+            "Waiting for %d vendor tasks%s until %s; no worker is held. Stems land when all have ended, or "
+            "%g s after the "
             "first of those that have. A retry attaches to the same ones.",
             len(wait["waiting"]),
             f" and the callbacks of {len(doubts)} submits whose answer was lost" if doubts else "",
@@ -292,7 +297,8 @@ class VocalSeparationBatchOperator(LineageMixin, BaseOperator):
         )
         if job.out_of_credits:
             raise AirflowFailException(
-                f"{totals['left']} tracks were left: {job.stopped} {totals['landed']} landed. Top the account up and clear "
+                f"{totals['left']} tracks were left: {job.stopped} {totals['landed']} landed. Top the "
+                "account up and clear "
                 f"this task; nothing is paid twice. Report: {file.uri}"
             )
         if too_many:

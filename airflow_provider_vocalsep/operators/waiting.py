@@ -68,7 +68,8 @@ class Wait:
         Plan the wait for a task that is paid for.
 
         :param secured: The task.
-        :param timeout: Seconds from the submit. A retry keeps the deadline; past it, it waits its full time again.
+        :param timeout: Seconds from the submit. A retry keeps the deadline; past it, it waits its full time
+            again.
         :param poll_interval: Seconds between status reads; ``None`` or nothing for the default.
         :param deferrable: Whether it is parked; a worker that waits hears no callback.
         """
@@ -106,7 +107,7 @@ class Wait:
 
     @property
     def airflow_timeout(self) -> timedelta:
-        """Airflow's own limit: later than the trigger's deadline, so that its event, which says what is next, wins."""
+        """Airflow's own limit: later than the trigger's deadline, whose event says what is next."""
         return timedelta(seconds=self.deadline - time.time() + self.poll_interval + 60)
 
     def __str__(self) -> str:

@@ -65,8 +65,11 @@ def adopt(
     return AwaitingCallback(
         lost.attempt_id,
         until,
-        f"Track {track_key!r} may have been paid for at {lost.claimed_at.isoformat(timespec='seconds')} and the vendor's "
-        f"answer was lost. Waiting until {until.isoformat(timespec='seconds')} for its callback, which names the "
-        f"vendor task (attempt {lost.attempt_id}); then on_lost_submit={policy.value!r} decides. Nothing is submitted "
+        f"Track {track_key!r} may have been paid for at {lost.claimed_at.isoformat(timespec='seconds')} and "
+        "the vendor's "
+        f"answer was lost. Waiting until {until.isoformat(timespec='seconds')} for its callback, which names "
+        "the "
+        f"vendor task (attempt {lost.attempt_id}); then on_lost_submit={policy.value!r} decides. Nothing is "
+        "submitted "
         "meanwhile.",
     )

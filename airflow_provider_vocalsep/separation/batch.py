@@ -1,8 +1,10 @@
 """
 Many tracks in one process: secured in the vendor's pace, waited for together, landed side by side.
 
-One leg of a batch is one process: :meth:`BatchJob.begin` or :meth:`BatchJob.resume`, then somebody waits for what is
-:attr:`~BatchJob.waiting`. Between legs everything is in the ledger and the report; a leg that dies loses nothing.
+One leg of a batch is one process: :meth:`BatchJob.begin` or :meth:`BatchJob.resume`, then somebody waits for
+what is
+:attr:`~BatchJob.waiting`. Between legs everything is in the ledger and the report; a leg that dies loses
+nothing.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Tracks that are under way at the same time: enough to fill the vendor's window at a second a submit, and to keep a
-#: connection busy while another one's stems are being checked.
+#: Tracks that are under way at the same time: enough to fill the vendor's window at a second a submit, and to
+#: keep a connection busy while another one's stems are being checked.
 PARALLEL = 8
 
 #: Tracks between two lines of progress in the log.
@@ -72,16 +74,16 @@ class BatchJob:
         }
 
     def check_destination(self) -> None:
-        """Make sure, before anything is paid, that stems can be written, see :meth:`LandingJob.check_destination`."""
+        """Check that stems can be written, see :meth:`LandingJob.check_destination`."""
         for track in list(self.tracks.values())[:1]:
             LandingJob(track, self.runtime).check_destination()
 
     def all_called_back(self) -> bool:
-        """Read again which callbacks have come; return whether one has for every vendor task that is waited for."""
+        """Read the callbacks again; return whether one has come for every vendor task waited for."""
         return all(self._called_back(RowState.WAITING))
 
     def doubt_called_back(self) -> bool:
-        """Read again which callbacks have come; return whether one has for a submit whose answer was lost."""
+        """Read the callbacks again; return whether one has come for a submit whose answer was lost."""
         return any(self._called_back(RowState.IN_DOUBT))
 
     def _called_back(self, state: RowState) -> list[bool]:
@@ -166,7 +168,7 @@ class BatchJob:
             self._look(job)
 
     def _look(self, job: TrackJob) -> None:
-        """Read the vendor's record; land a finished task, and submit a failed one again where that may help."""
+        """Read the vendor's record; land a finished task, submit a failed one again where it may help."""
         try:
             task = job.look()
         except SeparationFailedError as e:

@@ -1,7 +1,8 @@
 """
-The decision when to read which of many vendor tasks, and when it is worth resuming a batch: without I/O, without a clock.
+When to read which of many vendor tasks, and when to resume their batch, without I/O and without a clock.
 
-What one answer means is decided as for a single task, see :mod:`~airflow_provider_vocalsep.separation.polling`.
+What one answer means is decided as for a single task, see
+:mod:`~airflow_provider_vocalsep.separation.polling`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_vocalsep.api.models import SeparationTask
 
-#: Seconds for which a batch lets ended tasks gather before it is resumed for them. A resume costs a process start; links to
-#: stems work for days.
+#: Seconds for which a batch lets ended tasks gather before it is resumed for them. A resume costs a process
+#: start; links to stems work for days.
 LINGER = 120.0
 
 #: Ended tasks of which the vendor's usual time is learned.

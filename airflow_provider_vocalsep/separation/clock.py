@@ -13,8 +13,8 @@ class SteadyClock:
     """
     The time since the epoch as it was at the start, plus what has passed since.
 
-    Deadlines are wall-clock times, so that they mean the same on every host. While one process waits, though, a jump of its
-    machine's clock must neither end the wait nor stop it for the length of the jump.
+    Deadlines are wall-clock times, so that they mean the same on every host. While one process waits, though,
+    a jump of its machine's clock must neither end the wait nor stop it for the length of the jump.
 
     :param wall: Epoch seconds, read once.
     :param steady: Seconds since any moment, which never jump.

@@ -98,6 +98,7 @@ def _refuse_large(track: Track, size: int | None) -> None:
     if size is not None and size > MAX_OWN_FILE_BYTES:
         raise TrackError(
             f"Track {track.key!r}: the file has {size / 2**20:.1f} MB and the vendor takes at most "
-            f"{MAX_OWN_FILE_BYTES // 2**20} MB. Nothing was submitted; encode it smaller (an MP3 at 320 kbit/s "
+            f"{MAX_OWN_FILE_BYTES // 2**20} MB. Nothing was submitted; encode it smaller (an MP3 at 320 "
+            "kbit/s "
             "holds about 8 minutes)."
         )

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 #: Seconds between status reads. Both vendors' callback pages advise 30.
 DEFAULT_POLL_INTERVAL = 30.0
 
-#: Seconds between status reads while the vendor is to call back: a safety net, past the 1 to 3 minutes that a separation takes.
+#: Seconds between status reads while the vendor is to call back: a safety net, past the 1 to 3 minutes that a
+#: separation takes.
 SAFETY_POLL_INTERVAL = 300.0
 
 #: Seconds for which an id that the vendor does not know counts as "not visible yet". The vendor answers
@@ -150,7 +151,8 @@ class Poller:
     def _refused(self, error: Exception) -> Ended:
         return Ended(
             WaitOutcome.REFUSED,
-            f"There is no way to read how vendor task {self.vendor_task_id} stands: {error} The task stays paid "
+            f"There is no way to read how vendor task {self.vendor_task_id} stands: {error} The task stays "
+            "paid "
             "and in the ledger; once this is mended, clear this Airflow task and it attaches again.",
         )
 
@@ -161,7 +163,8 @@ class Poller:
             return Ended(
                 WaitOutcome.GAVE_UP,
                 f"Gave up waiting for vendor task {self.vendor_task_id} after {self.reads} status reads: its "
-                f"deadline has passed.{trouble} The task stays paid and in the ledger; a retry attaches to it and "
+                f"deadline has passed.{trouble} The task stays paid and in the ledger; a retry attaches to "
+                "it and "
                 "pays nothing.",
             )
         # The last read is at the deadline itself, not an interval before it.

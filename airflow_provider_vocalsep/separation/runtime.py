@@ -1,4 +1,4 @@
-"""What all tracks of one leg share: the account, the ledger, the object storage, and what the operator asks for."""
+"""What all tracks of one leg share: account, ledger, object storage, and the operator's options."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class OnLostSubmit(str, Enum):
 
 
 class Vendor(Protocol):
-    """What a job needs of the vendor; :class:`~airflow_provider_vocalsep.client.blocking.VendorClient` is one."""
+    """What a job needs of the vendor, as ``client.blocking.VendorClient`` has it."""
 
     settings: AccountSettings
 

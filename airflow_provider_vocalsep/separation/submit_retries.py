@@ -31,7 +31,8 @@ SUBMIT_PATIENCE = 600.0
 #: The same for one of many that share the vendor's window: it may be long until it is its turn.
 PACED_PATIENCE = 6 * 3600.0
 
-#: Tries to write down the vendor's answer. With the waits between them about a minute; S3 is seldom away longer.
+#: Tries to write down the vendor's answer. With the waits between them about a minute; S3 is seldom away
+#: longer.
 _RECORD_TRIES = 7
 
 #: Seconds between submits that the vendor turned away, when it names none itself: one, doubling up to thirty.
@@ -78,7 +79,7 @@ def _nothing_created(error: BaseException) -> bool:
 
 
 def _tell_turned_away(state: RetryCallState) -> None:
-    """Say it, but not each time that one of many in line has come too early: that is how their pace is found."""
+    """Log a refusal, but not those without a pause: a batch finds the vendor's pace by them."""
     if seconds := _pause_before(state):
         log.warning(
             "The submit was turned away, nothing was paid: %s Sending it again in %.0f s.",

@@ -47,7 +47,8 @@ _IN_FLIGHT_PAUSE = 2.0
 
 #: The way out of doubt, for messages.
 _WAY_OUT = (
-    "It is not submitted again by itself. Look at the vendor's list of tasks: if the track is not there, or paying "
+    "It is not submitted again by itself. Look at the vendor's list of tasks: if the track is not there, or "
+    "paying "
     "twice is acceptable, clear this Airflow task with on_lost_submit='resubmit'."
 )
 
@@ -59,7 +60,7 @@ class LostSubmitError(VocalSepError):
 
 
 class ResubmitDueError(VocalSepError):
-    """A submit may have been paid and its vendor task id is not known; a retry submits again, as ``resubmit`` asks."""
+    """A submit may have been paid and its vendor task id is not known; a retry submits again."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class Submitter:
         )
 
     def _wait_for_turn(self, intent: Intent) -> None:
-        """Wait for the vendor's window before anything is claimed: a claim that waits would look like one in doubt."""
+        """Wait for the vendor's window before the claim: a claim that waits looks like one in doubt."""
         gate, budget = self.runtime.gate, self.runtime.budget
         if gate is None and budget.left is None:
             return
@@ -193,8 +194,10 @@ class Submitter:
             return adopted
         policy = self.runtime.options.on_lost_submit
         what = (
-            f"Track {self.track.key!r} may have been paid for already: {lost.asked_by} was about to submit it at "
-            f"{lost.claimed_at.isoformat(timespec='seconds')} (attempt {lost.attempt_id}) and no answer of the "
+            f"Track {self.track.key!r} may have been paid for already: {lost.asked_by} was about to submit "
+            "it at "
+            f"{lost.claimed_at.isoformat(timespec='seconds')} (attempt {lost.attempt_id}) and no answer of "
+            "the "
             "vendor is recorded."
         )
         if policy is OnLostSubmit.RESUBMIT:
@@ -203,7 +206,10 @@ class Submitter:
             )
             return self.ledger.take_over(self.identity, lost, intent)
         if lost.calls_back and lost.asked_by.instance != self.runtime.asked_by.instance:
-            what += " Its vendor task may have called it back: clear that task instance first, it adopts the vendor task."
+            what += (
+                " Its vendor task may have called it back: clear that task instance first, it adopts the "
+                "vendor task."
+            )
         self.ledger.append_event(
             self.identity,
             "left_in_doubt",
@@ -251,7 +257,8 @@ class Submitter:
         what = f"Track {self.track.key!r}: {error}"
         where = f"Ledger entry: {self.ledger.uri_of(self.identity)}"
         if self.runtime.options.on_lost_submit is OnLostSubmit.RESUBMIT:
-            # Not in this try: a vendor whose answers are all lost would be paid for ever. Airflow's retries have an end.
+            # Not in this try: a vendor whose answers are all lost would be paid for ever. Airflow's retries
+            # have an end.
             raise ResubmitDueError(
                 f"{what} A retry submits it again, as on_lost_submit='resubmit' asks. {where}"
             ) from error
@@ -304,13 +311,14 @@ class Submitter:
         self.ledger.record_failed(self.identity, attempt_id, outcome, event="submit_refused")
 
     def _record_answer(self, attempt_id: str, vendor_task_id: str) -> None:
-        """Record the vendor task id, persistently: until it is in the ledger, only this process knows what was paid."""
+        """Record the vendor task id, with retries: until then only this process knows what was paid."""
         try:
             retry_recording(self.runtime.sleep)(
                 self.ledger.record_submitted, self.identity, attempt_id, vendor_task_id
             )
         except LedgerError as e:
             raise LedgerError(
-                f"Track {self.track.key!r} is paid for as vendor task {vendor_task_id}, and this could not be "
+                f"Track {self.track.key!r} is paid for as vendor task {vendor_task_id}, and this could not "
+                "be "
                 f"written to the ledger: {e} Keep that id: VocalSeparationToS3Operator lands it."
             ) from e

@@ -64,8 +64,10 @@ class LandingJob:
         task = self.runtime.vendor.read_task(vendor_task_id)
         if task is None:
             raise UnknownTaskError(
-                f"Track {self.track.key!r}: the vendor does not know task {vendor_task_id}. Check the id, and that the "
-                "connection's key belongs to the account that submitted it; vendors keep stems for about 14 days."
+                f"Track {self.track.key!r}: the vendor does not know task {vendor_task_id}. Check the id, "
+                "and that the "
+                "connection's key belongs to the account that submitted it; vendors keep stems for about 14 "
+                "days."
             )
         return task
 
@@ -206,14 +208,15 @@ class TrackJob(LandingJob):
         self.row.paid, self.row.credits = self.ledger.paid_by(self.identity, self.runtime.asked_by)
 
     def _find_landed(self) -> Manifest | None:
-        """Return the manifest if the stems are where the ledger says, and record that there was nothing to do."""
+        """Return the manifest, and record it, if the stems are where the ledger says."""
         assert self.location  # noqa: S101 - the ledger names it
         store = self.runtime.landing.store
         manifest = read_manifest(store, self.location)
         missing = verify_landed(store, manifest) if manifest else ["manifest.json"]
         if manifest is None or missing:
             log.warning(
-                "Track %r landed before, but this is missing or changed: %s. Landing it again; nothing is paid.",
+                "Track %r landed before, but this is missing or changed: %s. Landing it again; nothing is "
+                "paid.",
                 self.track.key,
                 ", ".join(missing),
             )
@@ -245,7 +248,8 @@ class TrackJob(LandingJob):
             next_step = "A retry submits it again, which is charged again."
         said = f"{task.error_code or task.status}: {task.error_message or 'no reason given'}"
         error = SeparationFailedError(
-            f"The vendor could not separate track {self.track.key!r} (task {task.task_id}, {said}). {next_step}",
+            f"The vendor could not separate track {self.track.key!r} (task {task.task_id}, {said}). "
+            f"{next_step}",
             verdict=Verdict.FATAL if exhausted else verdict,
             code=task.error_code,
             vendor_message=task.error_message or "",

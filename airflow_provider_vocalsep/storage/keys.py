@@ -7,7 +7,7 @@ import re
 import unicodedata
 
 #: A segment that is used unchanged. The characters are those that S3's user guide calls safe ("Creating
-#: object key names"); the first one excludes dot files and the ``_vocalsep`` folder.
+#: object key names"); the first one excludes dot files and our own folder.
 _SAFE_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9!_.*'()-]{0,119}", re.ASCII)
 
 #: Marks a rewritten segment. Not a safe character, so that a rewritten segment never equals an unchanged one.

@@ -48,9 +48,10 @@ class VocalSeparationToS3Operator(LineageMixin, BaseOperator):
     """
     Land the stems of a vendor task that somebody else submitted.
 
-    Streams each stem with constant memory, checks it, and writes ``manifest.json`` last; what is there already is
-    not sent again. Put a :class:`~airflow_provider_vocalsep.sensors.vocal_separation.VocalSeparationSensor` before
-    it when the task may not have ended yet.
+    Streams each stem with constant memory, checks it, and writes ``manifest.json`` last; what is there
+    already is not sent again. Put a
+    :class:`~airflow_provider_vocalsep.sensors.vocal_separation.VocalSeparationSensor` before it when the task
+    may not have ended yet.
 
     :param vendor_task_id: The id that the submit returned. (templated)
     :param track_key: Name under which the stems land; the vendor task id by default. (templated)
@@ -169,7 +170,8 @@ class VocalSeparationToS3Operator(LineageMixin, BaseOperator):
         task = self.hook.read_task(self.vendor_task_id)
         if task is None:
             raise UnknownTaskError(
-                f"The vendor does not know task {self.vendor_task_id}. Check the id, and that the connection's key "
+                f"The vendor does not know task {self.vendor_task_id}. Check the id, and that the "
+                "connection's key "
                 "belongs to the account that submitted it."
             )
         if task.failed:
@@ -182,7 +184,8 @@ class VocalSeparationToS3Operator(LineageMixin, BaseOperator):
             )
         if not task.finished:
             raise NotFinishedError(
-                f"Vendor task {self.vendor_task_id} is still {task.status}: put a VocalSeparationSensor before this "
+                f"Vendor task {self.vendor_task_id} is still {task.status}: put a VocalSeparationSensor "
+                "before this "
                 "Airflow task. A retry looks again."
             )
         return task

@@ -44,6 +44,7 @@ def parse_batch_event(event: dict[str, Any] | None) -> dict[str, tuple[WaitOutco
         }
     except (AttributeError, TypeError, ValueError) as e:
         raise InvalidEventError(
-            f"The wait was resumed with {event!r}, which is not an event of this provider's trigger. Nothing is lost: a "
+            f"The wait was resumed with {event!r}, which is not an event of this provider's trigger. Nothing "
+            "is lost: a "
             "retry goes on from the ledger."
         ) from e

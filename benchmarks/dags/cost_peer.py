@@ -59,7 +59,8 @@ with DAG("peer", **COMMON):
         headers={"Content-Type": "application/json"},
         response_filter=lambda response: response.json()["data"]["taskId"],
     ).expand(data=plan_peer())
-    # Deferrable, it cannot look into an answer (http provider: "deferrable" is ignored with a response_check).
+    # Deferrable, it cannot look into an answer (http provider: "deferrable" is ignored with a
+    # response_check).
     wait = HttpSensor.partial(
         task_id="wait",
         http_conn_id="vendor_http",

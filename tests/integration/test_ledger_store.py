@@ -345,7 +345,7 @@ class TestUnusableStore:
     @pytest.mark.parametrize(
         "changes, elsewhere, cause",
         [
-            pytest.param({}, "no-such-ledger", "NoSuchBucket", id="no bucket"),
+            pytest.param({}, "no-such-ledger", "there is no bucket", id="no bucket"),
             pytest.param({"aws_secret_access_key": "w"}, None, "SignatureDoesNotMatch", id="wrong secret"),
             pytest.param({"aws_access_key_id": "nobody"}, None, "InvalidAccessKeyId", id="unknown key"),
             pytest.param({"endpoint_url": "http://127.0.0.1:9"}, None, "Could not connect", id="no server"),

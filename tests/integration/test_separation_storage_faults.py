@@ -1,4 +1,4 @@
-"""An object storage that is busy, breaks off, or answers into the void: nothing is paid twice, all that was paid for lands."""
+"""An object storage that is busy or breaks off: nothing is paid twice, and all that was paid lands."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_store_that_breaks_off_at_once_fails_the_try_before_anything_is_paid(b
 
 @pytest.mark.parametrize("nth", range(8))
 def test_an_answer_that_is_lost_is_found_out_about(bench, storage, nth):
-    """The write was done; who asked for it hears nothing. With ``If-Match``, sending it again is a conflict with oneself."""
+    """The write was done and its answer lost. With ``If-Match``, sending it again conflicts with itself."""
     storage.lose_answer(nth)
     bench.separate()
 

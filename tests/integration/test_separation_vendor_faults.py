@@ -1,4 +1,4 @@
-"""A vendor that answers badly, late or not at all: nothing is paid twice, and the message says what happens next."""
+"""A vendor that answers badly, late or not at all: nothing is paid twice; messages say what is next."""
 
 from __future__ import annotations
 

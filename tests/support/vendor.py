@@ -13,7 +13,8 @@ from airflow_provider_vocalsep.client.settings import AccountSettings
 if TYPE_CHECKING:
     from airflow_provider_vocalsep.api.track import Track
 
-#: Fates of a submit, beside an exception to raise: accepted, accepted without an answer, accepted while the worker dies.
+#: Fates of a submit, beside an exception to raise: accepted, accepted without an answer, accepted while the
+#: worker dies.
 ACCEPT, ACCEPT_AND_LOSE, ACCEPT_AND_DIE = "accept", "accept and lose", "accept and die"
 
 

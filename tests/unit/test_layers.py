@@ -1,4 +1,4 @@
-"""The package's layers (docs/design.md): an import may only point down, and each store, path and size has its place."""
+"""The package's layers (docs/design.md): imports only point down; S3, paths and sizes have their place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 NAME = "airflow_provider_vocalsep"
 ROOT = Path(__file__).parents[2]
 
-#: Lowest first. A module may import its own layer's packages and those below; the package itself holds the version.
+#: Lowest first. A module may import its own layer's packages and those below; the package itself holds the
+#: version.
 LAYERS = (
     {NAME},
     {"api"},
@@ -44,53 +45,11 @@ ONLY = {
     "demo": {NAME, "api", "landing", "sandbox", "storage"},
 }
 
-#: Imports that are allowed although they point up: ``python -m …sandbox`` is the same as ``vocalsep sandbox``.
+#: Imports that are allowed although they point up: ``python -m …sandbox`` is the same as ``vocalsep
+#: sandbox``.
 ALLOWED = {("sandbox.__main__", "cli.sandbox")}
 
 MAX_LINES = 350
-
-# What follows is to be emptied and then deleted. An entry that is no longer needed fails its test.
-
-#: Imports that point up.
-TODO_UPWARD = {
-    ("observability.lineage", "operators.batch_parts"),
-}
-
-#: Modules outside storage/ that mention boto3 or botocore.
-TODO_BOTO = {
-    *("audit.bucket", "audit.entries", "audit.prune", "audit.verify", "cli.airflow_commands"),
-    *(
-        "landing.land",
-        "landing.stem_lander",
-        "landing.storage",
-        "landing.upload",
-        "ledger.store",
-        "links.stems",
-    ),
-    *("operators._runtime", "operators.batch_parts", "operators.catalogue", "operators.vocal_separation"),
-    *("operators.vocal_separation_batch", "runs.listing", "runs.report_file", "separation.own_file"),
-    *("separation.track_job", "ui.audio", "ui.destinations", "ui.documents", "ui.refresh", "ui.run_index"),
-}
-
-#: Modules other than storage.location that mention ``_vocalsep``.
-TODO_PATHS = {
-    *("audit.entries", "audit.verify", "operators._runtime", "operators.catalogue"),
-    *("operators.vocal_separation", "operators.vocal_separation_batch", "runs.listing", "runs.report_file"),
-    "ui.destinations",
-}
-
-#: Modules of more than 350 lines.
-TODO_LONG = {
-    *("landing.download", "landing.stem_lander", "ledger.transitions", "operators.vocal_separation"),
-    *("operators.vocal_separation_batch", "storage.store"),
-}
-
-#: Modules with ``fmt: skip``.
-TODO_UNFORMATTED = {
-    *("api.answers", "audit.retry_plan", "audit.tracks", "cli.sandbox", "ledger.transitions"),
-    *("operators.catalogue", "operators.vocal_separation", "sensors.vocal_separation", "ui.airflow_runs"),
-    "ui.index",
-}
 
 
 @dataclass(frozen=True)
@@ -205,8 +164,7 @@ class TestImports:
             if layer_of(found.imported) > layer_of(found.importer)
         }
 
-        assert upward - ALLOWED == TODO_UPWARD
-        assert upward >= ALLOWED
+        assert upward == ALLOWED
 
     @pytest.mark.parametrize("package", ONLY)
     def test_package_imports_only_its_declared_packages(self, package):
@@ -243,18 +201,17 @@ class TestSources:
     def test_only_storage_mentions_boto3(self):
         found = {name for name in modules_matching("boto3|botocore") if package_of(name) != "storage"}
 
-        assert found == TODO_BOTO
+        assert found == set()
 
     def test_only_storage_location_mentions_the_internal_folder(self):
         found = modules_matching(r"(?<!provider)_vocalsep\b")
 
-        assert found - {"storage.location"} == TODO_PATHS
-        assert "storage.location" in found
+        assert found == {"storage.location"}
 
     def test_no_module_exceeds_350_lines(self):
         long = {name for name, source in read_modules().items() if len(source.splitlines()) > MAX_LINES}
 
-        assert long == TODO_LONG
+        assert long == set()
 
     def test_no_module_skips_the_formatter(self):
-        assert modules_matching("fmt: (skip|off)") == TODO_UNFORMATTED
+        assert modules_matching("fmt: (skip|off)") == set()

@@ -1,4 +1,4 @@
-"""Two DAG runs over the same catalogue: the batch operator's legs, Airflow's rows about them, the trigger and the receiver."""
+"""Two DAG runs over one catalogue: the batch's legs, Airflow's rows, the trigger and the receiver."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class TaskInstance:
 
 
 class Scene:
-    """The catalogue, its vendor and bucket, the runs over it, and what must be true of them after each step."""
+    """The catalogue, its vendor and bucket, the runs over it, and what must hold after each step."""
 
     def __init__(self, *, callbacks: bool) -> None:
         self.clock = Clock()
@@ -97,7 +97,7 @@ class Scene:
     # What Airflow does.
 
     def begin_try(self, ti: TaskInstance, policy: OnLostSubmit) -> None:
-        """Clear or retry a task instance. A process of its try before may live on, as after a lost heartbeat."""
+        """Clear or retry a task instance; a process of an earlier try may live on."""
         ti.try_number += 1
         ti.policy, ti.parked, ti.sweep, ti.ended = policy, None, None, False
         if policy is OnLostSubmit.RESUBMIT:

@@ -1,9 +1,10 @@
 """
 All that takes part in paying for a catalogue once, in memory, one call at a time.
 
-What runs is the real code: :class:`BatchJob`, :class:`TrackJob`, :class:`Submitter`, :class:`Ledger`, :class:`BatchPoller`
-and the receiver's inbox. What they call (store, vendor, bucket, clock) stops before each call until somebody says what becomes of it.
-Each process is a greenlet, so a test decides every interleaving and every place to die.
+What runs is the real code: :class:`BatchJob`, :class:`TrackJob`, :class:`Submitter`, :class:`Ledger`,
+:class:`BatchPoller` and the receiver's inbox. What they call (store, vendor, bucket, clock) stops before each
+call until somebody says what becomes of it. Each process is a greenlet, so a test decides every interleaving
+and every place to die.
 """
 
 from __future__ import annotations
@@ -194,7 +195,8 @@ class Store(MemoryLedgerStore):
 
 class Bucket:
     """
-    Objects, by key, and own files; the calls of boto3's client that reading what landed and preparing own files make.
+    Objects, by key, and own files; the calls of boto3's client that reading what landed and preparing own
+    files make.
 
     :param versions: Version of each own file, by its key.
     """

@@ -22,7 +22,11 @@ def sweep(waiting, **options) -> BatchPoller:
 def record(status: TaskStatus = TaskStatus.SUCCESS, *, took: float = 90) -> SeparationTask:
     created = datetime(2026, 11, 23, tzinfo=timezone.utc)
     return SeparationTask(
-        "T", status, (StemLink("vocals", "https://x/y"),), created_at=created, completed_at=created + timedelta(seconds=took)
+        "T",
+        status,
+        (StemLink("vocals", "https://x/y"),),
+        created_at=created,
+        completed_at=created + timedelta(seconds=took),
     )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ class TestARecord:
         assert p.on_record(record(TaskStatus.PENDING), 20) == Sleep(30)
 
     def test_that_is_pending_first_is_read_again_in_a_phase_of_its_own(self):
-        """A triggerer that starts with thousands of tracks must not read them all in one second, for ever after."""
+        """A triggerer that starts with thousands of tracks must not read them all in the same second."""
         sleeps = {
             Poller(f"T{n}", poll_interval=30, deadline=3600, visible_by=0)
             .on_record(record(TaskStatus.PENDING), 0)

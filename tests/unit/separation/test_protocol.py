@@ -1,5 +1,6 @@
 """
-A model of the ledger's protocol: any interleaving of two DAG runs, the receiver and the trigger, with a place to die at every call.
+A model of the ledger's protocol: any interleaving of two DAG runs, the receiver and the trigger, with a place
+to die at every call.
 
 ``make model`` searches for longer than the test suite does.
 """
@@ -40,7 +41,7 @@ POLICIES = st.sampled_from([OnLostSubmit.ADOPT, OnLostSubmit.ADOPT, OnLostSubmit
 
 @dataclass(frozen=True)
 class Mishap:
-    """A process goes on to the nth call of a name, and there it halts, meets a fate, or is killed before or after."""
+    """A process goes on to the nth call of a name; there it halts, meets a fate, or is killed."""
 
     name: str
     nth: int

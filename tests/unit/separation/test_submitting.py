@@ -159,7 +159,7 @@ class TestSecureFromASecondRun:
         assert vendor.calls == 0
 
     def test_take_over_during_the_first_runs_back_off_leaves_one_submit(self, bench):
-        """The first is told "too fast"; while it sleeps a person lets a second one resubmit. Only one may send."""
+        """While the first sleeps after "too fast", a second resubmits. Only one may send."""
         second = FakeVendor()
 
         def taken_over(seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Two DAG runs write one ledger entry at the same moment, in hundreds of orders: no event is lost, no state undone."""
+"""Two DAG runs write one ledger entry at once, in hundreds of orders: no event and no state is lost."""
 
 from __future__ import annotations
 
