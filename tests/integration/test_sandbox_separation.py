@@ -1,8 +1,8 @@
 """
 The stems of the sandbox, compared with the true ones.
 
-Measure: gain in SI-SDR (Le Roux et al. 2019), the scale-invariant signal-to-distortion ratio in dB, of a stem over
-the mix. The tests require the gains that ``docs/sandbox.md`` promises.
+Measure: gain in SI-SDR (Le Roux et al. 2019), the scale-invariant signal-to-distortion ratio in dB, of a stem
+over the mix. The tests require the gains that ``docs/sandbox.md`` promises.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The package's layers (docs/design.md): an import may only point down, and each store, path and size has its place."""
+"""Imports point down the package's layers, only storage/ knows S3, and modules stay small and formatted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 NAME = "airflow_provider_vocalsep"
 ROOT = Path(__file__).parents[2]
 
-#: Lowest first. A module may import its own layer's packages and those below; the package itself holds the version.
+#: Lowest first. A module may import packages of its own layer and of those below.
 LAYERS = (
     {NAME},
     {"api"},
@@ -44,12 +44,12 @@ ONLY = {
     "demo": {NAME, "api", "landing", "sandbox", "storage"},
 }
 
-#: Imports that are allowed although they point up: ``python -m …sandbox`` is the same as ``vocalsep sandbox``.
+#: Allowed imports that point up: ``python -m airflow_provider_vocalsep.sandbox`` runs ``vocalsep sandbox``.
 ALLOWED = {("sandbox.__main__", "cli.sandbox")}
 
 MAX_LINES = 350
 
-# What follows is to be emptied and then deleted. An entry that is no longer needed fails its test.
+# Known violations, to be emptied and deleted. A test also fails for an entry that is no longer a violation.
 
 #: Imports that point up.
 TODO_UPWARD = {
