@@ -1,4 +1,4 @@
-"""A burst of callbacks from many connections, and what the database holds of it afterwards."""
+"""Sends a burst of callbacks from many connections, and reads the recorded ones from the database."""
 
 from __future__ import annotations
 
@@ -18,13 +18,11 @@ from airflow_provider_vocalsep.callbacks.token import CALLBACK_PATH, CallbackCla
 
 
 @dataclass(frozen=True)
-class Shot:
+class Delivery:
     """
-    One delivery.
+    One request.
 
-    :param url: Where it is posted.
-    :param body: What is posted.
-    :param status: The answer that is right.
+    :param status: Expected status of the answer.
     """
 
     url: str
@@ -33,13 +31,13 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Fired:
+class BurstResult:
     """
-    What a burst gave.
+    Result of a burst.
 
-    :param seconds: How long it took, whole.
-    :param latencies: Seconds of each answer, sorted.
-    :param wrong: Answers that were not the right ones, by status.
+    :param seconds: Duration of the burst.
+    :param latencies: Seconds until each answer, sorted.
+    :param wrong: Number of unexpected answers by status.
     """
 
     seconds: float
@@ -59,10 +57,10 @@ class Burst:
     """
     A third each of valid, duplicate and forged deliveries, in random order.
 
-    :param base_url: The API server.
-    :param task_instances: Those that they are for, as claims whose attempt does not matter.
-    :param secret: What signs the addresses.
-    :param deliveries: How many.
+    :param base_url: Address of the API server.
+    :param task_instances: Task instances of the deliveries, as claims whose attempt is replaced.
+    :param secret: Secret that signs the addresses.
+    :param deliveries: Number of deliveries.
     """
 
     def __init__(
@@ -78,16 +76,16 @@ class Burst:
             for n, attempt in enumerate(self.attempts)
         ]
         address = base_url + CALLBACK_PATH
-        good = [Shot(address + mint(c, secret), _body(c.attempt_id), 200) for c in claims]
+        valid = [Delivery(address + mint(c, secret), _body(c.attempt_id), 200) for c in claims]
         forged = [
-            Shot(address + mint(c, "not-the-secret-of-the-connection"), _body(c.attempt_id), 401)
+            Delivery(address + mint(c, "not-the-secret-of-the-connection"), _body(c.attempt_id), 401)
             for c in claims[: deliveries - self.valid - self.duplicates]
         ]
-        self.shots = [*good, *good[: self.duplicates], *forged]
-        random.Random(1).shuffle(self.shots)
+        self.requests = [*valid, *valid[: self.duplicates], *forged]
+        random.Random(1).shuffle(self.requests)
 
-    def remembered(self, database: str) -> dict[str, int]:
-        """Count how often each attempt of the burst is remembered: deliveries, all of the one vendor task."""
+    def read_recorded(self, database: str) -> dict[str, int]:
+        """Return the recorded number of deliveries of each attempt, and check their vendor tasks."""
         with psycopg2.connect(database) as connection, connection.cursor() as cursor:
             cursor.execute("SELECT key, value FROM task_state_store WHERE key LIKE 'vocalsep-callback-%%'")
             rows = cursor.fetchall()
@@ -96,38 +94,38 @@ class Burst:
         counts: dict[str, int] = {}
         for key, value in rows:
             if key in keys:
-                (heard,) = json.loads(value)
-                assert keys[key] not in counts, "remembered twice"
-                assert heard["vendor_task_id"] == keys[key]
-                counts[keys[key]] = heard["count"]
+                (recorded,) = json.loads(value)
+                assert keys[key] not in counts, "recorded twice"
+                assert recorded["vendor_task_id"] == keys[key]
+                counts[keys[key]] = recorded["count"]
         return counts
 
 
-def fire(shots: list[Shot], connections: int) -> Fired:
-    """Post them from so many connections at the same time."""
-    return asyncio.run(_fire(shots, connections))
+def send(deliveries: list[Delivery], connections: int) -> BurstResult:
+    """Send all deliveries over the given number of concurrent connections."""
+    return asyncio.run(_send(deliveries, connections))
 
 
-async def _fire(shots: list[Shot], connections: int) -> Fired:
+async def _send(deliveries: list[Delivery], connections: int) -> BurstResult:
     latencies: list[float] = []
     wrong: dict[int, int] = {}
-    left = iter(shots)
+    left = iter(deliveries)
 
-    async def gun(session: aiohttp.ClientSession) -> None:
-        for shot in left:
+    async def send_from(session: aiohttp.ClientSession) -> None:
+        for delivery in left:
             began = time.perf_counter()
-            async with session.post(shot.url, json=shot.body) as answer:
+            async with session.post(delivery.url, json=delivery.body) as answer:
                 await answer.read()
             latencies.append(time.perf_counter() - began)
-            if answer.status != shot.status:
+            if answer.status != delivery.status:
                 wrong[answer.status] = wrong.get(answer.status, 0) + 1
 
     connector = aiohttp.TCPConnector(limit=connections)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(60)) as session:
         began = time.perf_counter()
-        await asyncio.gather(*(gun(session) for _ in range(connections)))
+        await asyncio.gather(*(send_from(session) for _ in range(connections)))
         seconds = time.perf_counter() - began
-    return Fired(seconds, sorted(latencies), wrong)
+    return BurstResult(seconds, sorted(latencies), wrong)
 
 
 def _body(vendor_task_id: str) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """
-How soon a callback wakes its task, and what the receiver stands.
+Measures how soon a callback resumes its task, and how many callbacks the receiver handles.
 
-    make bench-callbacks                                        # 300 tracks, 10,000 deliveries: about 15
-    minutes make bench-callbacks ARGS="--tracks 20 --task-seconds 40 --without 10 --deliveries 1000"
+    make bench-callbacks                                    # 300 tracks, 10,000 deliveries: about 15 minutes
+    make bench-callbacks ARGS="--tracks 20 --task-seconds 40 --without 10 --deliveries 1000"
 
-A real Airflow (PostgreSQL, LocalExecutor of 8), the sandbox and SeaweedFS, all on this machine. Every track
-is parked before the vendor ends the first one; then it ends one a second. "Wake" is the time from the
-sandbox's own end of a vendor task to the entry of ``execute_complete``. Afterwards the burst: deliveries for
-the same task instances, a third each valid, duplicate and forged, from 64 connections, and the same number of
-requests to a route that does nothing.
+Airflow (PostgreSQL, LocalExecutor with 8 processes), sandbox and SeaweedFS run on this machine. All tracks
+are deferred before the vendor ends the first one; then it ends one per second. "Wake" is the time from the
+end of a vendor task in the sandbox to the start of ``execute_complete``. Then follows the burst: deliveries
+for the same task instances, a third each valid, duplicate and forged, from 64 connections, and as many
+requests to an empty route.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from burst import Burst, Shot, fire
+from burst import Burst, Delivery, send
 from rich.console import Console
 from rich.table import Table
 from stack import Stack, running_stack
@@ -34,22 +34,21 @@ from airflow_provider_vocalsep.demo.sandbox import sandbox_connection, sandbox_s
 HERE = Path(__file__).parent
 CONNECTIONS = 64
 
-#: Seconds between the safety reads of the measured run. Parking hundreds of tracks takes this machine
-#: minutes, for which the first ones wait as well; no vendor lets them wait as long, so no safety read is due
-#: where it counts.
+#: Seconds between the status reads of the measured run. Deferring hundreds of tracks takes minutes here,
+#: during which the first ones wait, longer than with any vendor. With this interval, no status read falls
+#: into that time.
 SAFETY_POLL = 900
 
 console = Console()
 
 
 @dataclass(frozen=True)
-class Woken:
+class WakeTimes:
     """
-    What a run of tracks gave.
+    Results of one run.
 
-    :param run_id: The DAG run.
-    :param waiting: Task instances that were parked when the vendor ended the first one.
-    :param wakes: Seconds from the vendor's end to ``execute_complete``, sorted, one per track.
+    :param waiting: Task instances that were deferred when the vendor ended the first one.
+    :param wakes: Seconds from the vendor's end to ``execute_complete`` of each track, sorted.
     :param reads_per_track: Status reads that the vendor counted.
     """
 
@@ -64,12 +63,11 @@ class Woken:
 
 class Bench:
     """
-    Runs what is measured.
+    Runs the measurements.
 
-    :param stack: The Airflow.
-    :param folder: For the sandboxes' books.
-    :param times: Folder in which tasks note when they go on.
-    :param secret: What signs callbacks.
+    :param folder: Folder of the sandboxes' books.
+    :param times: Folder in which tasks record when they resume.
+    :param secret: Secret that signs callbacks.
     """
 
     def __init__(self, stack: Stack, folder: Path, times: Path, secret: str) -> None:
@@ -79,15 +77,15 @@ class Bench:
         self.times = times
         self.secret = secret
 
-    def separate(self, name: str, tracks: int, task_seconds: float, *, callbacks: bool) -> Woken:
-        """Separate so many tracks, of which the vendor ends one a second."""
+    def separate(self, name: str, tracks: int, task_seconds: float, *, callbacks: bool) -> WakeTimes:
+        """Separate tracks, of which the vendor ends one per second."""
         options = ["--tiny-stems", "--submit-rate", "1000/1s", "--credits", "1000000", "--finish-rate", "1"]
         options += ["--task-seconds", str(task_seconds)]
         with sandbox_service(self.folder / name, port=None, options=options) as sandbox:
-            heard = (
+            receiver = (
                 {"callback_base_url": self.airflow.url, "callback_secret": self.secret} if callbacks else {}
             )
-            self.airflow.api.put_connections({name: sandbox_connection(sandbox, **heard)})
+            self.airflow.api.put_connections({name: sandbox_connection(sandbox, **receiver)})
             conf = {
                 "tracks": tracks,
                 "conn_id": name,
@@ -95,46 +93,46 @@ class Bench:
                 "poll_interval": SAFETY_POLL if callbacks else None,
             }
             run_id = self.airflow.api.trigger("woken", conf)
-            parked: list[tuple[float, int]] = []
+            deferred: list[tuple[float, int]] = []
             with console.status(f"{name}: starting") as status:
 
                 def watch() -> None:
-                    parked.append((time.time(), self.parked(run_id)))
-                    status.update(f"{name}: {parked[-1][1]} of {tracks} tracks wait")
+                    deferred.append((time.time(), self.count_deferred(run_id)))
+                    status.update(f"{name}: {deferred[-1][1]} of {tracks} tracks deferred")
 
-                patience = task_seconds + 10 * tracks + 120
-                state = self.airflow.api.wait_for_run("woken", run_id, timeout=patience, watch=watch, every=2)
+                timeout = task_seconds + 10 * tracks + 120
+                state = self.airflow.api.wait_for_run("woken", run_id, timeout=timeout, watch=watch, every=2)
             if state != "success":
-                raise SystemExit(f"The DAG run ended as {state}: nothing is measured.")
+                raise SystemExit(f"The DAG run ended as {state}: no measurement.")
             tasks = sandbox.books()["tasks"]
         ends = {task["vendor_task_id"]: task["completed_ms"] / 1000 for task in tasks}
-        return Woken(
+        return WakeTimes(
             run_id,
-            max([count for at, count in parked if at <= min(ends.values())], default=0),
-            sorted(self._entered(task_id) - end for task_id, end in ends.items()),
+            max([count for at, count in deferred if at <= min(ends.values())], default=0),
+            sorted(self._resumed_at(task_id) - end for task_id, end in ends.items()),
             round(sum(task["polls"] for task in tasks) / len(tasks), 3),
         )
 
-    def _entered(self, vendor_task_id: str) -> float:
-        """Return when the task went on; the first time, should it have been parked again."""
+    def _resumed_at(self, vendor_task_id: str) -> float:
+        """Return the time at which the task was first resumed."""
         return float((self.times / vendor_task_id).read_text().split()[0])
 
-    def parked(self, run_id: str) -> int:
-        (count,) = self.stack.ask(
+    def count_deferred(self, run_id: str) -> int:
+        (count,) = self.stack.query_row(
             "SELECT count(*) FROM task_instance WHERE run_id = %s AND state = 'deferred'", run_id
         )
         return int(count)
 
     def heartbeat_age(self) -> float:
-        """Return the seconds since the scheduler's last sign of life."""
-        (age,) = self.stack.ask(
-            "SELECT extract(epoch FROM now() - max(latest_heartbeat)) FROM job WHERE job_type = "
-            "'SchedulerJob'"
+        """Return the seconds since the scheduler's last heartbeat."""
+        (age,) = self.stack.query_row(
+            "SELECT extract(epoch FROM now() - max(latest_heartbeat)) FROM job"
+            " WHERE job_type = 'SchedulerJob'"
         )
         return float(age)
 
     def burst(self, run_id: str, tracks: int, deliveries: int) -> dict[str, Any]:
-        """Fire a burst at the receiver, and as many requests at the empty route."""
+        """Send a burst to the receiver, and as many requests to the empty route."""
         instances = [
             CallbackClaims("called_back", "woken", run_id, "separate", n, "", 0) for n in range(tracks)
         ]
@@ -149,37 +147,36 @@ class Bench:
         watcher = threading.Thread(target=watch)
         watcher.start()
         try:
-            fired = fire(burst.shots, CONNECTIONS)
-            empty = fire(
-                [Shot(f"{self.airflow.url}/empty/", shot.body, 200) for shot in burst.shots], CONNECTIONS
-            )
+            sent = send(burst.requests, CONNECTIONS)
+            empty_route = f"{self.airflow.url}/empty/"
+            empty = send([Delivery(empty_route, each.body, 200) for each in burst.requests], CONNECTIONS)
         finally:
             over.set()
             watcher.join()
-        counts = burst.remembered(self.stack.database)
+        counts = burst.read_recorded(self.stack.database)
         twice = sum(count > 1 for count in counts.values())
-        if twice != burst.duplicates or fired.wrong:
-            raise SystemExit(f"{twice} counted twice, not {burst.duplicates}; wrong answers: {fired.wrong}")
+        if twice != burst.duplicates or sent.wrong:
+            raise SystemExit(f"{twice} counted twice, not {burst.duplicates}; wrong answers: {sent.wrong}")
         return {
             "deliveries": deliveries,
             "connections": CONNECTIONS,
             "valid": burst.valid,
             "remembered": len(counts),
             "lost": burst.valid - len(counts),
-            "p99": round(fired.p99, 3),
-            "deliveries_per_second": round(fired.rate, 1),
+            "p99": round(sent.p99, 3),
+            "deliveries_per_second": round(sent.rate, 1),
             "empty_route_per_second": round(empty.rate, 1),
-            "ratio_to_empty_route": round(fired.rate / empty.rate, 3),
+            "ratio_to_empty_route": round(sent.rate / empty.rate, 3),
             "scheduler_heartbeat_age_max": round(max(ages), 1),
         }
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--tracks", default=300, help="Tracks that wait at the same time, with callbacks.")
+@click.option("--tracks", default=300, help="Tracks that wait at the same time with callbacks.")
 @click.option(
     "--task-seconds",
     default=330,
-    help="Seconds before the vendor ends the first one: all are parked by then.",
+    help="Seconds until the vendor ends the first task. By then, all tracks must be deferred.",
 )
 @click.option("--without", default=30, help="Tracks of the comparison without callbacks.")
 @click.option("--deliveries", default=10_000, help="Deliveries of the burst.")
@@ -219,7 +216,7 @@ def main(tracks: int, task_seconds: int, without: int, deliveries: int, json_pat
     show(report)
     if called.waiting < tracks:
         raise SystemExit(
-            f"Only {called.waiting} of {tracks} waited when the vendor began: give more --task-seconds."
+            f"Only {called.waiting} of {tracks} tracks were deferred in time: increase --task-seconds."
         )
 
 

@@ -1,4 +1,4 @@
-"""Runs catalogues through one Airflow with a vendor of their own, and takes down what they cost."""
+"""Runs catalogues through one Airflow, each with its own vendor, and measures their cost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 from rich.console import Console
-from stack import Stack, settled
+from stack import Stack, measure_idle_cpu
 
 from airflow_provider_vocalsep.demo.sandbox import sandbox_connection, sandbox_service
 
@@ -29,17 +29,16 @@ KIBIBYTE = 1024
 @dataclass
 class Cost:
     """
-    What a run took.
+    Cost of a run.
 
-    :param tracks: Tracks that landed.
-    :param cpu_per_track: CPU seconds of all Airflow processes per track, without those of an idle Airflow.
-    :param cpu_per_track_gross: The same with them.
-    :param wall: Seconds.
-    :param slot_seconds_per_track: Seconds for which a worker's place was held.
-    :param task_starts_per_track: Task processes, resumes included.
+    :param cpu_per_track: CPU seconds of all Airflow processes, less those of the idle Airflow.
+    :param cpu_per_track_gross: CPU seconds including those of the idle Airflow.
+    :param wall: Wall-clock seconds.
+    :param slot_seconds_per_track: Seconds for which a worker slot was held.
+    :param task_starts_per_track: Task processes, including those that resume a task.
     :param reads_per_track: Status reads.
-    :param triggerer_mib: Most memory of the triggerer, above what it had before the run.
-    :param workers_mib: Most memory of the scheduler and all task processes, above what they had before.
+    :param triggerer_mib: Peak memory of the triggerer above that before the run.
+    :param workers_mib: Peak memory of the scheduler and all task processes above that before the run.
     """
 
     tracks: int
@@ -53,10 +52,10 @@ class Cost:
     workers_mib: float
 
 
-class Peak:
-    """The most memory that components took above what they had, looked at now and then."""
+class PeakMemory:
+    """Peak memory of components above that at the start, sampled at intervals."""
 
-    #: Seconds between looks: one reads the page tables of all processes.
+    #: Seconds between samples, each of which reads the page tables of all processes.
     EVERY = 4.0
 
     def __init__(self, stack: Stack, *components: str) -> None:
@@ -66,7 +65,7 @@ class Peak:
         self._next = 0.0
 
     def __call__(self) -> None:
-        """Look, if it is time."""
+        """Take a sample, if the interval is over."""
         if time.monotonic() < self._next:
             return
         with suppress(psutil.NoSuchProcess):
@@ -75,7 +74,7 @@ class Peak:
         self._next = time.monotonic() + self.EVERY
 
     def above_mib(self, name: str) -> float:
-        """Return MiB above what there was."""
+        """Return the peak of a component above its memory at the start, in MiB."""
         return round((self.most[name] - self.before[name]) / KIBIBYTE**2, 1)
 
 
@@ -83,14 +82,13 @@ class Catalogues:
     """
     Runs catalogues.
 
-    :param stack: The Airflow.
-    :param folder: For the sandboxes' books.
+    :param folder: Folder of the sandboxes' books.
     """
 
     def __init__(self, stack: Stack, folder: Path) -> None:
         self.stack = stack
         self.folder = folder
-        self.idle = settled(stack, 20)
+        self.idle = measure_idle_cpu(stack, 20)
         self.runs = 0
 
     def run(
@@ -104,30 +102,26 @@ class Catalogues:
         chunk_size: int = 200,
         callbacks: bool = False,
     ) -> tuple[Cost, dict[str, Any]]:
-        """
-        Separate so many tracks by a DAG, with a vendor of their own.
-
-        :return: What it took, and the vendor's books.
-        """
+        """Separate tracks with a DAG and its own vendor, and return the cost and the vendor's books."""
         self.runs += 1
         name = f"{dag_id}-{self.runs}-{self.folder.name}"
         options = ["--tiny-stems", "--credits", "100000000", "--submit-rate", submit_rate]
         options += ["--task-seconds", str(task_seconds)]
         airflow = self.stack.airflow
         with sandbox_service(self.folder / name, port=None, options=options) as sandbox:
-            called = (
+            receiver = (
                 {"callback_base_url": airflow.url, "callback_secret": secrets.token_hex(32)}
                 if callbacks
                 else {}
             )
-            vendor = sandbox_connection(sandbox, **called)
+            vendor = sandbox_connection(sandbox, **receiver)
             vendor["extra"] |= {"submit_rate": submit_rate, "read_rate": "1000/1s"}
             http = {
                 "conn_type": "http",
                 "host": sandbox.url,
                 "extra": {"Authorization": f"Bearer {sandbox.api_key}"},
             }
-            # A name of its own: the triggerer keeps what it resolved for five minutes.
+            # A new name each time: the triggerer caches connections for five minutes.
             airflow.api.put_connections({name: vendor, "vendor_http": http})
             conf = {
                 "tracks": tracks,
@@ -136,7 +130,7 @@ class Catalogues:
                 "poll_interval": poll_interval,
                 "conn_id": name,
             }
-            peak = Peak(self.stack, "triggerer", "scheduler")
+            peak = PeakMemory(self.stack, "triggerer", "scheduler")
             before, began = self.stack.cpu_seconds(), time.monotonic()
             run_id = airflow.api.trigger(dag_id, conf)
             state = airflow.api.wait_for_run(dag_id, run_id, timeout=9000, every=1, watch=peak)
@@ -145,14 +139,13 @@ class Catalogues:
             books = sandbox.books()
             if state != "success":
                 raise SystemExit(
-                    f"{name} ended as {state}: nothing is measured.\n{self._failures(dag_id, run_id)}"
+                    f"{name} ended as {state}: no measurement.\n{self._read_failures(dag_id, run_id)}"
                 )
-        held, starts = self.stack.ask(
+        held, starts = self.stack.query_row(
             "SELECT sum(extract(epoch FROM l2.dttm - l1.dttm)), count(*) FROM log l1 JOIN LATERAL ("
-            " SELECT min(dttm) AS dttm FROM log WHERE run_id = l1.run_id AND task_id = l1.task_id AND "
-            "map_index ="
-            " l1.map_index AND event IN ('success', 'deferred', 'failed', 'up_for_retry', 'running') AND "
-            "dttm > l1.dttm"
+            " SELECT min(dttm) AS dttm FROM log"
+            " WHERE run_id = l1.run_id AND task_id = l1.task_id AND map_index = l1.map_index"
+            " AND event IN ('success', 'deferred', 'failed', 'up_for_retry', 'running') AND dttm > l1.dttm"
             ") l2 ON true WHERE l1.run_id = %s AND l1.event = 'running'",
             run_id,
         )
@@ -170,8 +163,8 @@ class Catalogues:
         console.print(f"{dag_id}, {tracks} tracks: {wall:.0f} s, {cost.cpu_per_track} CPU s each")
         return cost, books
 
-    def _failures(self, dag_id: str, run_id: str) -> str:
-        """Return the ends of the logs of what failed."""
+    def _read_failures(self, dag_id: str, run_id: str) -> str:
+        """Return the ends of the logs of failed task instances."""
         api, found = self.stack.airflow.api, []
         for ti in api.task_instances(dag_id, run_id):
             if ti["state"] == "failed":
@@ -182,12 +175,12 @@ class Catalogues:
         return "\n".join(found)
 
     def window_share(self, tracks: int, batches: int) -> float:
-        """Return the share of the vendor's window that so many batches use while all of them submit."""
+        """Return the share of the vendor's window that concurrent batches use while all of them submit."""
         size = -(-tracks // batches)
         _, books = self.run("batch", tracks, submit_rate="20/10s", chunk_size=size)
         times = defaultdict(list)
         for task in books["tasks"]:
-            # A track's task id is its number, see dags/cost_common.py.
+            # The task id of a track is its number, see dags/cost_common.py.
             number = int(task["source"].partition("/")[0], 16)
             times[number // size].append(task["created_ms"] / 1000)
         began, ended = max(map(min, times.values())), min(map(max, times.values()))

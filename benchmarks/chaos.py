@@ -1,13 +1,13 @@
 """
-Catalogues through the distributed stack while everything is broken, at random and again and again.
+Separates catalogues through the distributed stack while random faults are injected.
 
-    make chaos                                   # two minutes, a seed of its own
+    make chaos                                   # two minutes, with a random seed
     make chaos SECONDS=600 SEED=7
 
-What is broken, when, and for how long follows from the seed. Two catalogues are under way at any time, some
-by two DAG runs at once. Each is checked when it has ended, and all of them after everything was mended and
-what failed was run once more: every charge in the vendor's books, every entry of the ledger, every byte in
-the bucket.
+The seed determines the faults, their times and their durations. Two catalogues are in progress at any time,
+some of them by two concurrent DAG runs. Each is checked when it has ended. At the end, all faults are healed,
+failed catalogues run once more, and all are checked again: every charge in the vendor's books, every entry of
+the ledger, every byte in the bucket.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from chaos_faults import FAULTS, Fault, NothingToBreak
+from chaos_faults import FAULTS, Fault, NoTargetError
 from rich.console import Console
 
 from airflow_provider_vocalsep.demo.airflow_api import RUN_ENDED, AirflowApiError
 from airflow_provider_vocalsep.demo.processes import ServiceError, wait_until
 from airflow_provider_vocalsep.sandbox.server import SandboxError
 from tests.bed.distributed import BUCKET, Distributed, running_distributed
-from tests.bed.invariants import Audit, audit
+from tests.bed.invariants import InvariantReport, check_invariants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,23 +40,27 @@ DAG_ID = "bed_batches"
 
 #: Tracks of a catalogue, and of a batch.
 TRACKS, CHUNK = 60, 10
-#: Catalogues that are under way at any time.
-AT_ONCE = 2
-#: One catalogue in so many is run by two DAG runs at once.
+#: Number of catalogues in progress at any time.
+CONCURRENT = 2
+#: Every third catalogue is separated by two concurrent DAG runs.
 TWICE = 3
-#: Seconds between two faults and for which one lasts, on average and at most.
-PAUSE, LASTS = 3.0, 12.0
-#: Seconds that a vendor task is waited for: a stuck one ends nothing but its track.
+#: Mean seconds between two faults, and longest duration of a fault in seconds.
+PAUSE, LONGEST = 3.0, 12.0
+#: Seconds after which a batch stops waiting for a vendor task, so that a stuck one fails only its track.
 TIMEOUT = 60
-#: Seconds without a heartbeat after which a component is started anew, as a liveness probe would.
+#: Seconds without a heartbeat after which the scheduler is restarted, as by a liveness probe.
 LIVENESS = 40
-#: Seconds for which what is under way may take to end once all is mended.
-PATIENCE = 600
+#: Seconds within which all runs must end after the faults.
+END_TIMEOUT = 600
 
 
 @dataclass
 class Catalogue:
-    """Numbered tracks, and the DAG runs that separate them."""
+    """
+    Numbered tracks, and the DAG runs that separate them.
+
+    :param runs: Whether each run has ended, by its id.
+    """
 
     name: str
     runs: dict[str, bool] = field(default_factory=dict)
@@ -72,29 +76,34 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Injection:
-    """One fault of the plan: seconds from the start, for so many seconds."""
+    """
+    One planned fault.
+
+    :param at: Seconds from the start.
+    :param duration: Seconds until it is healed.
+    :param random: Source of the fault's own random choices.
+    """
 
     at: float
-    lasts: float
+    duration: float
     fault: Fault
-    chance: random.Random
+    random: random.Random
 
 
-def plan(seed: int, seconds: float) -> Iterator[Injection]:
-    """Tell from the seed alone what is broken when."""
-    chance, at = random.Random(seed), 0.0
-    while (at := at + chance.expovariate(1 / PAUSE)) < seconds:
-        (fault,) = chance.choices(FAULTS, [fault.weight for fault in FAULTS])
-        yield Injection(at, chance.uniform(1, LASTS), fault, random.Random(chance.random()))
+def plan_injections(seed: int, seconds: float) -> Iterator[Injection]:
+    """Plan the faults from the seed alone."""
+    source, at = random.Random(seed), 0.0
+    while (at := at + source.expovariate(1 / PAUSE)) < seconds:
+        (fault,) = source.choices(FAULTS, [fault.weight for fault in FAULTS])
+        yield Injection(at, source.uniform(1, LONGEST), fault, random.Random(source.random()))
 
 
 class Soak:
     """
-    Separates catalogues, breaks the stack, and looks at what came of it.
+    Separates catalogues, injects faults, and checks the results.
 
-    :param bed: The stack.
-    :param seed: What follows is planned from it.
-    :param seconds: For how long things are broken.
+    :param seed: Determines the faults.
+    :param seconds: Seconds during which faults are injected.
     """
 
     def __init__(self, bed: Distributed, seed: int, seconds: float) -> None:
@@ -103,25 +112,25 @@ class Soak:
         self.catalogues: list[Catalogue] = []
         self.injected: Counter[str] = Counter()
         self.violations: list[str] = []
-        self._injections = list(plan(seed, seconds))
-        self._mends: list[tuple[float, Callable[[], object]]] = []
-        self._unwell: dict[str, float] = {}
+        self._injections = list(plan_injections(seed, seconds))
+        self._heals: list[tuple[float, Callable[[], object]]] = []
+        self._unhealthy_since: float | None = None
         self._began = time.monotonic()
 
     @property
     def now(self) -> float:
         return time.monotonic() - self._began
 
-    def break_things(self) -> None:
-        """Go on until the time is over."""
-        told = 0.0
+    def inject_faults(self) -> None:
+        """Separate catalogues under faults until the time is over."""
+        printed = 0.0
         while self.now < self.seconds:
-            self._strike()
-            self._mend(lambda due: due <= self.now)
-            self._look_after()
+            self._inject_due()
+            self._heal(lambda due: due <= self.now)
+            self._supervise()
             self._keep_busy()
-            if self.now - told > 30:
-                told = self.now
+            if self.now - printed > 30:
+                printed = self.now
                 ended = sum(catalogue.ended for catalogue in self.catalogues)
                 console.print(
                     f"{self.now:4.0f} s: {sum(self.injected.values())} faults, {ended} of "
@@ -129,73 +138,79 @@ class Soak:
                 )
             time.sleep(0.2)
 
-    def mend_everything(self) -> None:
-        """End all faults, and wait until what was under way has ended."""
-        self._mend(lambda _: True)
+    def heal_all(self) -> None:
+        """End all faults, and wait until all runs have ended."""
+        self._heal(lambda _: True)
         for proxy in self.bed.stack.proxies.values():
             proxy.heal()
         self.bed.quick_sandbox.clear_faults()
         self.bed.stack.supervise()
-        # A vendor that is started anew takes up the tasks that were stuck; or else each is retried until its
-        # retries are over.
-        self.bed.stack.instances["quick-sandbox"].restart()
+        # A restarted vendor continues stuck tasks. Otherwise, each of them would use up its retries.
+        self.bed.stack.restart("quick-sandbox")
         self._wait()
 
     def run_again(self) -> None:
-        """Run once more what has not landed as a whole."""
+        """Run incomplete catalogues once more."""
         for catalogue in self.catalogues:
-            if self.look_at(catalogue).landed < TRACKS:
+            if self.read_report(catalogue).landed < TRACKS:
                 self._start(catalogue)
         self._wait()
 
-    def look_at(self, catalogue: Catalogue) -> Audit:
+    def read_report(self, catalogue: Catalogue) -> InvariantReport:
         """Compare a catalogue's tracks with the books, the ledger and the bucket."""
-        return audit(self.bed.s3, BUCKET, catalogue.name, catalogue.sources, self.bed.quick_sandbox.books())
+        books = self.bed.quick_sandbox.books()
+        return check_invariants(self.bed.s3, BUCKET, catalogue.name, catalogue.sources, books)
 
-    def check(self, catalogue: Catalogue, *, at_the_end: bool = True) -> Audit:
-        """Look at a catalogue all of whose runs have ended, and remember what must not be."""
-        found = self.look_at(catalogue)
-        # A run that failed early, on the way, has claimed nothing of the rest: the next one does.
-        if not (found if at_the_end else replace(found, lost=0)).sound:
-            self.violations.append(f"{catalogue.name}: {found}"[:1000])
+    def check(self, catalogue: Catalogue, *, final: bool = True) -> InvariantReport:
+        """
+        Check a catalogue whose runs have ended, and record violations.
+
+        :param final: Whether every track must be landed, failed or claimed. Before the last run, a batch that
+            failed early has not claimed its other tracks.
+        """
+        report = self.read_report(catalogue)
+        if not (report if final else replace(report, lost=0)).holds:
+            self.violations.append(f"{catalogue.name}: {report}"[:1000])
             console.print(f"[red]{self.violations[-1]}[/red]", soft_wrap=True)
-        return found
+        return report
 
-    def _strike(self) -> None:
+    def _inject_due(self) -> None:
         while self._injections and self._injections[0].at <= self.now:
             injection = self._injections.pop(0)
-            with suppress(NothingToBreak, ServiceError, SandboxError, OSError):
-                mend = injection.fault.strike(self.bed, injection.chance)
+            with suppress(NoTargetError, ServiceError, SandboxError, OSError):
+                heal = injection.fault.inject(self.bed, injection.random)
                 self.injected[injection.fault.kind] += 1
-                if mend is not None:
-                    self._mends.append((self.now + injection.lasts, mend))
+                if heal is not None:
+                    self._heals.append((self.now + injection.duration, heal))
 
-    def _mend(self, due: Callable[[float], bool]) -> None:
-        for item in [item for item in self._mends if due(item[0])]:
-            self._mends.remove(item)
+    def _heal(self, due: Callable[[float], bool]) -> None:
+        for item in [item for item in self._heals if due(item[0])]:
+            self._heals.remove(item)
             item[1]()
 
-    def _look_after(self) -> None:
-        """Restart what has ended by itself or has no heartbeat, as an orchestrator does."""
-        broken = {getattr(mend, "__self__", None) for _, mend in self._mends}
+    def _supervise(self) -> None:
+        """Start instances that ended without a fault, and restart a scheduler without a heartbeat."""
+        killed = {getattr(heal, "__self__", None) for _, heal in self._heals}
         for name, instance in self.bed.stack.instances.items():
-            if not instance.running and instance not in broken:
+            if not instance.running and instance not in killed:
                 instance.start()
-                self._unwell.pop(name, None)
+                if name == "scheduler":
+                    self._unhealthy_since = None
         with suppress(AirflowApiError):
-            health = self.bed.api.health()
-            if health.get("scheduler") == "healthy":
-                self._unwell.pop("scheduler", None)
-            elif self.now - self._unwell.setdefault("scheduler", self.now) > LIVENESS:
+            if self.bed.api.health().get("scheduler") == "healthy":
+                self._unhealthy_since = None
+                return
+            self._unhealthy_since = self._unhealthy_since or self.now
+            if self.now - self._unhealthy_since > LIVENESS:
                 self.injected["restarted_by_liveness_probe"] += 1
-                self.bed.stack.instances["scheduler"].restart()
-                self._unwell.pop("scheduler")
+                self.bed.stack.restart("scheduler")
+                self._unhealthy_since = None
 
     def _keep_busy(self) -> None:
         for catalogue in self.catalogues:
             if self._follow(catalogue):
-                self.check(catalogue, at_the_end=False)
-        if sum(not catalogue.ended for catalogue in self.catalogues) < AT_ONCE:
+                self.check(catalogue, final=False)
+        if sum(not catalogue.ended for catalogue in self.catalogues) < CONCURRENT:
             catalogue = Catalogue(f"c{len(self.catalogues):03}")
             self.catalogues.append(catalogue)
             self._start(catalogue)
@@ -209,7 +224,7 @@ class Soak:
         self._trigger(catalogue, run_id)
 
     def _trigger(self, catalogue: Catalogue, run_id: str) -> None:
-        """Start a DAG run, if it is not there: an answer to this may have been lost."""
+        """Start a DAG run, unless it exists: the answer to an earlier request may have been lost."""
         conf = {
             "name": catalogue.name,
             "tracks": TRACKS,
@@ -223,7 +238,7 @@ class Soak:
             self.bed.api.trigger(DAG_ID, conf, run_id=run_id)
 
     def _follow(self, catalogue: Catalogue) -> bool:
-        """Ask for the states of a catalogue's runs; tell whether the last of them has ended just now."""
+        """Read the states of a catalogue's runs; return whether the last of them has just ended."""
         if catalogue.ended:
             return False
         for run_id in [run_id for run_id, ended in catalogue.runs.items() if not ended]:
@@ -235,25 +250,25 @@ class Soak:
 
     def _wait(self) -> None:
         def all_ended() -> bool:
-            self._look_after()
+            self._supervise()
             for catalogue in self.catalogues:
                 self._follow(catalogue)
             return all(catalogue.ended for catalogue in self.catalogues)
 
-        wait_until(all_ended, what="all runs to end", timeout=PATIENCE, every=1)
+        wait_until(all_ended, what="the end of all runs", timeout=END_TIMEOUT, every=1)
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--seconds", default=120.0, help="For how long things are broken.")
+@click.option("--seconds", default=120.0, help="Seconds during which faults are injected.")
 @click.option(
     "--seed",
     type=int,
     default=lambda: random.SystemRandom().randrange(10**6),
-    help="Repeats what was broken when.",
+    help="Repeats the faults of an earlier run.",
 )
 @click.option("--json", "path", type=click.Path(path_type=Path), default=Path(".chaos/report.json"))
 def main(seconds: float, seed: int, path: Path) -> None:
-    """Break the distributed stack while it separates catalogues."""
+    """Inject faults into the distributed stack while it separates catalogues."""
     console.print(f"Seed {seed}: make chaos SECONDS={seconds:g} SEED={seed}")
     with (
         tempfile.TemporaryDirectory(prefix="vocalsep-chaos-") as folder,
@@ -261,8 +276,8 @@ def main(seconds: float, seed: int, path: Path) -> None:
     ):
         wait_until(lambda: bed.api.has_dag(DAG_ID), what=DAG_ID, timeout=60, every=0.5)
         soak = Soak(bed, seed, seconds)
-        soak.break_things()
-        soak.mend_everything()
+        soak.inject_faults()
+        soak.heal_all()
         soak.run_again()
         found = [soak.check(catalogue) for catalogue in soak.catalogues]
     report = {
@@ -288,8 +303,8 @@ def main(seconds: float, seed: int, path: Path) -> None:
     path.write_text(json.dumps(report, indent=2) + "\n")
     console.print_json(data=report)
     if soak.violations:
-        raise SystemExit("\n".join(["Violated:", *soak.violations]))
-    console.print(f"Nothing was paid twice, lost or corrupted. Figures: {path}")
+        raise SystemExit("\n".join(["Violated invariants:", *soak.violations]))
+    console.print(f"No track was paid twice, lost or corrupted. Figures: {path}")
 
 
 if __name__ == "__main__":

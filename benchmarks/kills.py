@@ -1,10 +1,10 @@
 """
-A catalogue of 2,000 tracks while workers and the triggerer are killed: all land, each is paid once.
+Separates 2,000 tracks while tasks and the triggerer are killed: every track lands and is paid once.
 
     make bench-kills                             # minutes
     make bench-kills ARGS="--tracks 400 --every 5"
 
-Then the same catalogue again (nothing is paid), and once more with 50 new tracks (50 are).
+A second run over the same catalogue pays nothing, a third with 50 new tracks pays 50.
 """
 
 from __future__ import annotations
@@ -34,9 +34,8 @@ DESTINATION = "s3://stems/chaos"
 
 class Killer:
     """
-    Kills something now and then.
+    Kills a task process or the triggerer at regular intervals.
 
-    :param stack: The Airflow.
     :param every: Seconds between two kills.
     """
 
@@ -48,7 +47,7 @@ class Killer:
         self._chance = random.Random(1)
 
     def __call__(self) -> None:
-        """Kill, if it is time."""
+        """Kill one process, if the interval is over."""
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self.every
@@ -58,7 +57,7 @@ class Killer:
             triggerer.start()
             self.kills["triggerer"] += 1
             return
-        # The process of a task is a child of its supervisor, which is a child of LocalExecutor's worker.
+        # A task's process is a child of its supervisor, which is a child of LocalExecutor's worker.
         scheduler = psutil.Process(self.stack.airflow.services["scheduler"].process.pid)
         with suppress(psutil.NoSuchProcess):
             workers = [
@@ -73,7 +72,7 @@ class Killer:
 def run(
     stack: Stack, sandbox: RunningSandbox, tracks: int, start: int = 0, killer: Killer | None = None
 ) -> int:
-    """Separate tracks; return how many were paid for."""
+    """Separate tracks, and return the number of charges."""
     before, began = sandbox.totals()["charges"], time.monotonic()
     conf = {
         "tracks": tracks,
@@ -97,7 +96,7 @@ def run(
         highlight=False,
     )
     if state != "success":
-        raise SystemExit("It was to succeed.")
+        raise SystemExit("The DAG run failed.")
     return charges
 
 
@@ -107,15 +106,12 @@ def run(
 def main(tracks: int, every: float) -> None:
     """Kill workers and the triggerer while a catalogue is separated."""
     options = ["--tiny-stems", "--submit-rate", "1000/1s", "--credits", "100000000", "--task-seconds", "5"]
+    heartbeat = {"scheduler": {"task_instance_heartbeat_timeout": "20"}}
     with (
         tempfile.TemporaryDirectory(prefix="vocalsep-chaos-") as folder,
-        running_stack(
-            Path(folder),
-            dags=["batch"],
-            options={"scheduler": {"task_instance_heartbeat_timeout": "20"}},
-        ) as stack,
+        running_stack(Path(folder), dags=["batch"], options=heartbeat) as stack,
         sandbox_service(Path(folder) / "sandbox", port=None, options=options) as sandbox,
-    ):  # fmt: skip
+    ):
         vendor = sandbox_connection(
             sandbox, callback_base_url=stack.airflow.url, callback_secret=secrets.token_hex(32)
         )
@@ -131,7 +127,7 @@ def main(tracks: int, every: float) -> None:
         f"{landed} of {tracks} landed with {len(keys) - landed} stems; {first - tracks} paid twice."
     )
     if (landed, len(keys), first, again, more) != (tracks, 3 * tracks, tracks, 0, 50):
-        raise SystemExit("Not all is as it should be.")
+        raise SystemExit("The numbers of landed tracks, stems or charges are wrong.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A whole Airflow with PostgreSQL for measurements, and what its processes cost."""
+"""An Airflow with PostgreSQL for benchmarks, with the CPU time and memory of its processes."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ HERE = Path(__file__).parent
 @dataclass
 class Stack:
     """
-    The stack.
+    The running stack.
 
-    :param airflow: Airflow: LocalExecutor, four components, a process each.
-    :param database: Address of its database, for psycopg2.
-    :param s3: Client of the S3 server; ``aws_default`` is its connection.
+    :param airflow: Airflow with LocalExecutor and one process per component.
+    :param database: Address of Airflow's database, for psycopg2.
+    :param s3: Client of the S3 server, whose Airflow connection is ``aws_default``.
     """
 
     airflow: AirflowStack
     database: str
     s3: S3Client
 
-    def ask(self, sql: str, *values: Any) -> Any:
+    def query_row(self, sql: str, *values: Any) -> Any:
         """Return the first row of a query."""
         connection = psycopg2.connect(self.database)
         try:
@@ -50,16 +50,17 @@ class Stack:
             connection.close()
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time of all Airflow processes so far, ended task processes included."""
+        """Return the CPU time of all Airflow processes so far, including ended task processes."""
         return sum(
             sum(process.cpu_times()[:4])
             for service in self.airflow.services.values()
-            for process in _family(service.process.pid)
+            for process in _with_children(service.process.pid)
         )
 
     def memory(self, component: str) -> int:
-        """Return the bytes of a component and its children, shared pages counted once per share (PSS)."""
-        return sum(p.memory_full_info().pss for p in _family(self.airflow.services[component].process.pid))
+        """Return the memory of a component and its children in bytes, with shared pages divided (PSS)."""
+        processes = _with_children(self.airflow.services[component].process.pid)
+        return sum(process.memory_full_info().pss for process in processes)
 
 
 @contextmanager
@@ -72,13 +73,13 @@ def running_stack(
     env: dict[str, str] | None = None,
 ) -> Iterator[Stack]:
     """
-    Run it until the block ends.
+    Run the stack until the block ends.
 
-    :param folder: For everything that it keeps.
-    :param dags: DAGs of ``benchmarks/dags`` that are to be there.
-    :param parallelism: Task processes at once.
-    :param options: More of ``airflow.cfg``.
-    :param env: Variables of all Airflow processes.
+    :param folder: Folder of all its data.
+    :param dags: DAGs of ``benchmarks/dags`` that must be parsed first.
+    :param parallelism: Number of task processes that run at the same time.
+    :param options: Further settings of ``airflow.cfg``.
+    :param env: Environment variables of all Airflow processes.
     """
     with ExitStack() as stack:
         postgres = stack.enter_context(running_postgres(folder / "postgres.log"))
@@ -92,8 +93,7 @@ def running_stack(
                 parallelism=parallelism,
                 options={
                     "database": {"sql_alchemy_conn": postgres.url},
-                    # Airflow's own defaults: the demo looks for changed DAGs all the time, which takes a core
-                    # to itself.
+                    # Airflow's defaults. The demo parses DAGs more often, which takes a whole core.
                     "dag_processor": {"min_file_process_interval": "30", "refresh_interval": "300"},
                     **(options or {}),
                 },
@@ -104,13 +104,13 @@ def running_stack(
         yield Stack(airflow, postgres.url.replace("+psycopg2", ""), seaweed.client())
 
 
-def settled(stack: Stack, seconds: float) -> float:
-    """Return the CPU seconds that the idle Airflow takes in a second."""
+def measure_idle_cpu(stack: Stack, seconds: float) -> float:
+    """Return the CPU seconds per second of the idle Airflow."""
     before, began = stack.cpu_seconds(), time.monotonic()
     time.sleep(seconds)
     return (stack.cpu_seconds() - before) / (time.monotonic() - began)
 
 
-def _family(pid: int) -> list[psutil.Process]:
+def _with_children(pid: int) -> list[psutil.Process]:
     parent = psutil.Process(pid)
     return [parent, *parent.children(recursive=True)]

@@ -1,11 +1,11 @@
 """
-A catalogue over two Celery workers against one, on the stack of docker-compose.yaml.
+Measures a catalogue over two Celery workers against one, on the stack of docker-compose.yaml.
 
     make bench-workers                           # ten minutes; needs PostgreSQL and Redis
     make bench-workers ARGS="--tracks 100"
 
-All of it shares this machine's cores, vendor and object storage included: what a second worker gains here, it
-gains in places for tasks that wait for the network, not in computing.
+Vendor and object storage share this machine's cores with Airflow. A second worker therefore adds slots for
+tasks that wait for the network, but no CPU.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 console = Console()
 DAG_ID = "bed_batches"
 
-#: As many as the two triggerers of the bed take at once.
+#: Capacity of the bed's two triggerers.
 BATCHES = 20
 
 
 def separate(bed: Distributed, name: str, tracks: int) -> tuple[float, Counter[str]]:
-    """Separate a numbered catalogue; return its seconds, and the batches that ended on each worker."""
+    """Separate a numbered catalogue, and return its seconds and the number of batches by worker."""
     prefix = f"{name}-"
     conf = {
         "name": name,
@@ -62,7 +62,7 @@ def separate(bed: Distributed, name: str, tracks: int) -> tuple[float, Counter[s
 
 
 def measure(workers: int, tracks: int) -> dict[str, Any]:
-    """Run the stack with so many workers, and a catalogue through it."""
+    """Measure a catalogue on a stack with the given number of workers."""
     with (
         tempfile.TemporaryDirectory(prefix="vocalsep-workers-") as folder,
         running_distributed(Path(folder), replicas={"worker": workers}, proxied=()) as bed,
@@ -73,7 +73,7 @@ def measure(workers: int, tracks: int) -> dict[str, Any]:
         concurrency = int(bed.stack.services["worker"].environment["AIRFLOW__CELERY__WORKER_CONCURRENCY"])
     result = {
         "workers": workers,
-        "places": workers * concurrency,
+        "slots": workers * concurrency,
         "seconds": round(seconds, 1),
         "tracks_per_second": round(tracks / seconds, 2),
         "batches_by_worker": dict(sorted(hosts.items())),
@@ -102,7 +102,7 @@ def main(tracks: int, path: Path) -> None:
         "gain": round(gain, 2),
     }
     path.write_text(json.dumps(report, indent=2) + "\n")
-    console.print(f"Two workers do {gain:.2f} times as much as one. Figures: {path}", highlight=False)
+    console.print(f"Two workers reach {gain:.2f} times the rate of one. Figures: {path}", highlight=False)
 
 
 if __name__ == "__main__":

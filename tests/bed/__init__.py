@@ -1,3 +1,3 @@
-"""Runs the stack of ``docker-compose.yaml`` without Docker, breaks it, and checks the results. Not in the wheel."""
+"""Runs the stack of ``docker-compose.yaml`` without Docker, injects faults, and checks the results."""
 
 from __future__ import annotations

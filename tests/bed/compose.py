@@ -1,4 +1,4 @@
-"""Reads the parts of the Compose format that ``docker-compose.yaml`` uses, merged and interpolated as by Docker."""
+"""Reads compose files like Docker, limited to the parts of the format that ``docker-compose.yaml`` uses."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def load_compose(paths: Sequence[Path], variables: Mapping[str, str]) -> dict[st
 
 
 def _merge(base: Any, over: Any, key: str = "") -> Any:
-    """Merge as ``docker compose -f base -f over`` does: mappings by key, volumes appended, all else replaced."""
+    """Merge like ``docker compose -f base -f over``: mappings by key, volumes appended, all else replaced."""
     if isinstance(base, dict) and isinstance(over, dict):
         return {**base, **{k: _merge(base[k], v, k) if k in base else v for k, v in over.items()}}
     if key == "volumes" and isinstance(base, list):

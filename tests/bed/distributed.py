@@ -1,4 +1,4 @@
-"""The distributed stack of ``docker-compose.yaml`` on this machine without Docker, for tests and benchmarks."""
+"""The distributed stack of ``docker-compose.yaml`` without Docker, for tests and benchmarks."""
 
 from __future__ import annotations
 

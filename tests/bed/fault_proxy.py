@@ -63,8 +63,8 @@ class FaultProxy:
     """
     Listens on loopback and forwards connections to its targets in turn, skipping targets that do not answer.
 
-    It serves from its own thread, so that tests can inject faults at any time. A fault is active when the call
-    returns; :meth:`heal` ends all faults.
+    It serves from its own thread, so that tests can inject faults at any time. A fault is active when the
+    call returns; :meth:`heal` ends all faults.
 
     :param name: Its name in messages.
     :param targets: Ports of loopback to which it forwards.
@@ -125,7 +125,7 @@ class FaultProxy:
         Reset the next connections in mid-stream.
 
         :param after: Bytes that each connection forwards before the reset.
-        :param direction: Stream whose bytes count: ``to_client`` breaks answers, ``to_server`` breaks uploads.
+        :param direction: Stream whose bytes count: ``to_client`` breaks answers, ``to_server`` uploads.
         :param times: Number of connections.
         """
         self._breaks += [(after, direction)] * times

@@ -1,4 +1,4 @@
-"""Checks that no track of a catalogue was paid twice, lost or corrupted: by books, ledger and every stem's bytes."""
+"""Checks by books, ledger and the bytes of every stem that no track was paid twice, lost or corrupted."""
 
 from __future__ import annotations
 

@@ -44,15 +44,15 @@ class NativeStack:
     """
     The services of a compose file as processes.
 
-    Addresses on loopback replace Docker's network: ``name:port`` in a command, variable or health check becomes the
-    address of the service's only instance, or of a :class:`FaultProxy` in front of all its instances. Free ports
-    replace a service's own ports, folders its volumes.
+    Addresses on loopback replace Docker's network: ``name:port`` in a command, variable or health check
+    becomes the address of the service's only instance, or of a :class:`FaultProxy` in front of all its
+    instances. Free ports replace a service's own ports, folders its volumes.
 
     :param services: The services, see :func:`~tests.bed.compose.load_compose`.
     :param project: Folder of the compose file.
     :param home: Folder of volumes and logs.
-    :param proxied: Names of services and aliases that are reached through a proxy. Services with several instances
-        always are.
+    :param proxied: Names of services and aliases that are reached through a proxy. Services with several
+        instances always are.
     """
 
     def __init__(

@@ -110,7 +110,7 @@ def create_cluster(folder: Path, *, user: str = ACCOUNT, database: str = ACCOUNT
 
 
 def cluster_options(folder: Path) -> list[str]:
-    """Return the server's options for the files of :func:`create_cluster`, without synchronising to the disk."""
+    """Return the server's options for the files of :func:`create_cluster`, without synchronising to disk."""
     return [
         *("-D", str(folder / "data"), "-k", str(folder), "-h", LOOPBACK),
         *("-c", "fsync=off", "-c", "full_page_writes=off"),

@@ -6,8 +6,9 @@ Run it after a change to a song, and commit the files that it writes. It needs D
 
     python -m tests.bed.render_songs
 
-All melodies and words are out of copyright: Daisy Bell (Harry Dacre, 1892), Auld Lang Syne (traditional, words
-Robert Burns, 1788), Scarborough Fair (traditional), Ah ! vous dirai-je (1761, English words Jane Taylor, 1806).
+All melodies and words are out of copyright: Daisy Bell (Harry Dacre, 1892), Auld Lang Syne (traditional,
+words Robert Burns, 1788), Scarborough Fair (traditional), Ah ! vous dirai-je (1761, English words Jane
+Taylor, 1806).
 """
 
 from __future__ import annotations
@@ -162,7 +163,8 @@ def sing(song: Song, folder: Path) -> Any:
     ]
     document = folder / "song.xml"
     document.write_text(
-        '<?xml version="1.0"?>\n<!DOCTYPE SINGING PUBLIC "-//SINGING//DTD SINGING mark up//EN" "Singing.v0_1.dtd" []>\n'
+        '<?xml version="1.0"?>\n'
+        '<!DOCTYPE SINGING PUBLIC "-//SINGING//DTD SINGING mark up//EN" "Singing.v0_1.dtd" []>\n'
         f'<SINGING BPM="{song.bpm}">\n' + "\n".join(lines) + "\n</SINGING>\n"
     )
     wave = folder / "voice.wav"

@@ -37,7 +37,8 @@ def test_other_triggerer_takes_over_300_waiting_tracks_of_a_killed_one(batches, 
     process = run.bed.stack.instances[triggerers[victim]]
     process.kill()
     killed = time.monotonic()
-    # The killed triggerer stays down until the other has taken over. Triggers above its capacity have no owner until then.
+    # The killed triggerer stays down until the other has taken over. Triggers above its capacity have no
+    # owner until then.
     while victim in triggers_by_triggerer(run):
         assert time.monotonic() - killed < 120
         time.sleep(0.5)

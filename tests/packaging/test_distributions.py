@@ -52,7 +52,7 @@ EXTRAS = {
     "observability/lineage.py": "openlineage",
 }
 
-#: Imported without being declared: the declared distribution that requires each, and why we do not pin it ourselves.
+#: Imported without being declared: the declared distribution that requires each, and what it is used for.
 INDIRECT = {
     "anyio": "apache-airflow: runs the receiver's database work in a thread of Airflow's API server",
     "boto3": "apache-airflow-providers-amazon: its hook returns boto3 clients",
@@ -75,7 +75,7 @@ class Imported:
     An import of a module that belongs neither to the standard library nor to the package.
 
     :param module: Path of the importing module below the package.
-    :param name: Imported module; of Airflow's providers ``airflow.providers.<name>``, else the top-level name.
+    :param name: Top-level name of the imported module, for Airflow's providers ``airflow.providers.<name>``.
     :param types_only: Whether it stands under ``if TYPE_CHECKING:``.
     """
 
@@ -99,7 +99,7 @@ def package_files(files) -> set[str]:
 
 @pytest.fixture(scope="module")
 def requirements(files) -> dict[str, set[str]]:
-    """Distributions that the wheel requires: in general under ``""``, else by extra, with those of nested extras."""
+    """Distributions that the wheel requires, by extra (``""`` for none), with those of nested extras."""
     (text,) = [text for name, text in files.items() if name.endswith(".dist-info/METADATA")]
     message = BytesParser().parsebytes(text)
     declared = [Requirement(line) for line in message.get_all("Requires-Dist")]

@@ -23,7 +23,7 @@ with DAG(
         "destination": "s3://stems/x",
         "conn_id": "vocalsep_quick",
         "poll_interval": None,
-        # Submit again after a claim without a submit; a submit that the vendor accepted is adopted from its callback.
+        # A submit that the vendor accepted is adopted from its callback; one that was not sent is repeated.
         "on_lost_submit": "resubmit",
         "timeout": 3600,
     },

@@ -97,8 +97,8 @@ class TestAuthorization:
         assert answer.status_code == 200
         assert answer.json() == {
             "code": 401,
-            "msg": "Unauthorized – Authentication failed. Please check that your Authorization and Content-Type "
-            "headers are correctly set.",
+            "msg": "Unauthorized – Authentication failed. Please check that your Authorization and "
+            "Content-Type headers are correctly set.",
         }
         assert vendor.sandbox.totals()["refusals"] == {"401": 1}
 
