@@ -85,7 +85,7 @@ TODO_LONG = {
     *("operators.vocal_separation_batch", "storage.store"),
 }
 
-#: Modules with ``fmt: skip``.
+#: Modules that switch the formatter off.
 TODO_UNFORMATTED = {
     *("api.answers", "audit.retry_plan", "audit.tracks", "cli.sandbox", "ledger.transitions"),
     *("operators.catalogue", "operators.vocal_separation", "sensors.vocal_separation", "ui.airflow_runs"),
