@@ -132,7 +132,7 @@ def main(peer: int, single: int, batch: int, window: int, sizes: str, growth_onl
     report: dict[str, Any] = {"growth_cpu_seconds_per_track": dict.fromkeys(SIZES), "runs": {}}
     if growth_only and path.exists():
         report = json.loads(path.read_text())
-    runs = {}
+    runs: dict[str, Cost] = {}
 
     def keep(**found: Any) -> None:
         """Write the figures so far, so that a later failure does not lose them."""

@@ -73,7 +73,7 @@ def run(
     stack: Stack, sandbox: RunningSandbox, tracks: int, start: int = 0, killer: Killer | None = None
 ) -> int:
     """Separate tracks, and return the number of charges."""
-    before, began = sandbox.totals()["charges"], time.monotonic()
+    before, began = int(sandbox.totals()["charges"]), time.monotonic()
     conf = {
         "tracks": tracks,
         "start": start,
@@ -85,7 +85,7 @@ def run(
     state = stack.airflow.api.wait_for_run(
         "batch", run_id, timeout=3600, every=0.5, watch=killer or (lambda: None)
     )
-    charges = sandbox.totals()["charges"] - before
+    charges = int(sandbox.totals()["charges"]) - before
     kills = (
         f", {killer.kills['worker']} kills of workers, {killer.kills['triggerer']} of the triggerer"
         if killer

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 class TaskStateLedgerStore:
     """
-    Entries in the task state store (Airflow 3.3, AIP-103). They belong to a task instance and survive retries.
+    Entries in the task state store (Airflow 3.3, AIP-103). They belong to one task instance, beyond retries.
 
     Only one try of a task instance runs at a time, so no compare-and-swap is needed.
 
