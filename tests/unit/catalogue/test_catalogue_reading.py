@@ -194,6 +194,6 @@ def test_memory_does_not_grow_with_the_catalogue(tmp_path):
         tracemalloc.stop()
         return highest
 
-    # 100 bytes for each of 8,000 more rows would be 800,000. Fewer rows do not fill pydantic's cache of 16,384
+    # 100 bytes for each of 8,000 more rows are 800,000. Fewer rows do not fill pydantic's cache of 16,384
     # short strings.
     assert peak(16_000) < peak(8_000) + 500_000
