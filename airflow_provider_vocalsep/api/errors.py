@@ -93,6 +93,8 @@ class SubmitOutcomeUnknownError(VocalSepError):
     Never repeat such a submit blindly: the vendor has no idempotency key.
     """
 
+    retryable = False
+
 
 class SeparationFailedError(VendorError):
     """The vendor accepted the task and then could not separate the track."""

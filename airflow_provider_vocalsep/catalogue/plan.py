@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_vocalsep.api.errors import TrackError
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.catalogue.errors import CatalogueError, NoRoomError
-from airflow_provider_vocalsep.ledger.entry import source_of
+from airflow_provider_vocalsep.ledger.source import source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import aiohttp
+from requests.utils import get_environ_proxies, select_proxy
 
 from airflow_provider_vocalsep.api import answers
 from airflow_provider_vocalsep.api.errors import AnswerLostError, VendorError, VendorUnreachableError
@@ -34,8 +35,9 @@ class AsyncVendorClient:
             headers=settings.headers,
             timeout=aiohttp.ClientTimeout(total=connect + answer, sock_connect=connect),
             connector=aiohttp.TCPConnector(limit=MAX_CONCURRENT_READS),
-            trust_env=True,
         )
+        # Not trust_env=True, which also reads ~/.netrc: its credentials cannot be combined with our header.
+        self._proxy = select_proxy(settings.base_url, get_environ_proxies(settings.base_url))
         self._read_slots = asyncio.Semaphore(MAX_CONCURRENT_READS)
         self._gate = read_gate(settings.base_url, settings.account, settings.read_rate)
 
@@ -64,7 +66,11 @@ class AsyncVendorClient:
     async def _read(self, request: ApiRequest) -> SeparationTask | None:
         try:
             async with self._session.request(
-                request.method, self.settings.url(request), params=request.params, allow_redirects=False
+                request.method,
+                self.settings.url(request),
+                params=request.params,
+                allow_redirects=False,
+                proxy=self._proxy,
             ) as response:
                 body = await response.read()
         except aiohttp.ClientConnectorError as e:

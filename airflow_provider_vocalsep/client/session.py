@@ -62,9 +62,15 @@ class _Adapter(HTTPAdapter):
         return manager
 
 
+def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keep the request's own header; without an ``auth``, requests replaces it from ``~/.netrc``."""
+    return request
+
+
 def new_session() -> requests.Session:
     """Return a session for the vendor's API."""
     session = requests.Session()
+    session.auth = _keep_headers
     session.mount("https://", _Adapter())
     session.mount("http://", _Adapter())
     return session

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_provider_vocalsep.api.errors import Verdict
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
+from airflow_provider_vocalsep.ledger.source import source_of
 
 if TYPE_CHECKING:
     from airflow_provider_vocalsep.api.track import Track
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 #: Version of the JSON that :class:`LedgerEntry` writes. It changes when a field changes its meaning, not when
 #: one is added.
 SCHEMA_VERSION = 1
-
-#: Query parameters that only sign a URL and do not change its file: S3 SigV4 and SigV2, CloudFront and Google
-#: Cloud Storage, from each service's page on signed URLs.
-_SIGNING_PARAMETERS = ("x-amz-", "x-goog-", "awsaccesskeyid", "signature", "expires", "key-pair-id", "policy")
 
 
 class EntryState(str, Enum):
@@ -107,19 +103,6 @@ class Identity:
         """SHA-256 in hex; the name of the ledger object."""
         parts = [self.account, self.source, self.separation_type.value, self.stem_name or ""]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def source_of(track: Track) -> str:
-    """Return a name of the track's audio that stays the same for a new presigned URL of the same file."""
-    if track.audio_url is None:
-        return f"{track.task_id}/{track.audio_id}"
-    parts = urlsplit(track.audio_url)
-    query = [
-        (name, value)
-        for name, value in parse_qsl(parts.query, keep_blank_values=True)
-        if not name.lower().startswith(_SIGNING_PARAMETERS)
-    ]
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), ""))
 
 
 class Outcome(_EntryModel):

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from airflow_provider_vocalsep.api.errors import VendorError, VocalSepError
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
-from airflow_provider_vocalsep.ledger.entry import source_of
+from airflow_provider_vocalsep.ledger.source import source_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

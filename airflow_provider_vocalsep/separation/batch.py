@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_vocalsep.api.errors import OutOfCreditsError, SeparationFailedError, VocalSepError
 from airflow_provider_vocalsep.landing.manifest import Manifest
-from airflow_provider_vocalsep.ledger.entry import source_of
+from airflow_provider_vocalsep.ledger.source import source_of
 from airflow_provider_vocalsep.runs.report import RowState
 from airflow_provider_vocalsep.separation.adoption import AwaitingCallback
 from airflow_provider_vocalsep.separation.polling import WaitOutcome

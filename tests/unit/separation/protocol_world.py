@@ -38,7 +38,7 @@ from airflow_provider_vocalsep.api.vocabulary import SeparationType, TaskStatus
 from airflow_provider_vocalsep.landing.errors import LandingError
 from airflow_provider_vocalsep.landing.manifest import LandedStem, Manifest, describe_track
 from airflow_provider_vocalsep.ledger import LedgerConflictError, LedgerEntry, LedgerError, MemoryLedgerStore
-from airflow_provider_vocalsep.ledger.entry import source_of
+from airflow_provider_vocalsep.ledger.source import source_of
 from airflow_provider_vocalsep.storage.errors import StorageError
 
 if TYPE_CHECKING:
