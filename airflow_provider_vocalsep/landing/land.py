@@ -44,10 +44,7 @@ class Lander:
 
     :param guard: Decides which links may be downloaded.
     :param session: Session for the downloads; a new one by default. It is modified to use the guard.
-    :param upload_args: Further arguments of every upload: ServerSideEncryption, SSEKMSKeyId, StorageClass,
-        Tagging, ACL, Metadata, ...
     :param max_parallel: Largest number of stems that land at the same time, over all tracks.
-    :raises DestinationError: ``upload_args`` holds an argument that cannot be passed.
     """
 
     def __init__(
@@ -56,23 +53,16 @@ class Lander:
         *,
         guard: DownloadGuard,
         session: requests.Session | None = None,
-        upload_args: Mapping[str, Any] | None = None,
         max_parallel: int = 4,
     ) -> None:
         self.resources = LandingResources(
             store=store,
             session=guarded_session(guard, session, connections=max_parallel),
             guard=guard,
-            upload_args=store.check_upload_args(upload_args),
             max_parallel=max_parallel,
             stem_permits=threading.Semaphore(max_parallel),
             part_permits=threading.Semaphore(MAX_PARTS),
         )
-
-    @property
-    def upload_args(self) -> Mapping[str, Any]:
-        """Checked extra arguments of every upload."""
-        return self.resources.upload_args
 
     def land(
         self,
@@ -143,8 +133,6 @@ class Lander:
         return manifest if manifest and manifest.vendor_task_id == task.task_id else None
 
     def _write(self, manifest: Manifest, location: StemLocation) -> None:
-        # A manifest in an archive class could not be read.
-        extra = {name: value for name, value in self.resources.upload_args.items() if name != "StorageClass"}
         body = manifest.to_json()
         self.resources.store.put(
             location.bucket,
@@ -152,21 +140,17 @@ class Lander:
             body,
             content_type="application/json",
             sha256=hashlib.sha256(body).hexdigest(),
-            extra=extra,
         )
 
 
-def check_destination(
-    store: ObjectStore, location: StemLocation, *, upload_args: Mapping[str, Any] | None = None
-) -> None:
+def check_destination(store: ObjectStore, location: StemLocation) -> None:
     """
     Check, before any payment, that stems can be written to a location.
 
-    :param upload_args: Arguments of the uploads; a bucket may demand encryption or an ACL.
     :raises DestinationError: naming the bucket and the remedy.
     :raises StorageError: the bucket did not answer.
     """
-    store.check_writable(location.bucket, location.manifest_key, store.check_upload_args(upload_args))
+    store.check_writable(location.bucket, location.manifest_key)
 
 
 def read_manifest(store: ObjectStore, location: StemLocation) -> Manifest | None:

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from airflow_provider_vocalsep.landing.audio import (
@@ -25,7 +25,6 @@ from airflow_provider_vocalsep.storage.location import parse_s3_uri
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Mapping
     from concurrent.futures import Executor
 
     import requests
@@ -57,7 +56,6 @@ class LandingResources:
     Everything that the stems of one lander share.
 
     :param session: A guarded session.
-    :param upload_args: Further arguments of every upload.
     :param max_parallel: Largest number of stems that land at the same time.
     :param stem_permits: Enforces ``max_parallel`` over all tracks.
     :param part_permits: Limits the parts in memory.
@@ -66,7 +64,6 @@ class LandingResources:
     store: ObjectStore
     session: requests.Session
     guard: DownloadGuard
-    upload_args: Mapping[str, Any]
     max_parallel: int
     stem_permits: threading.Semaphore
     part_permits: threading.Semaphore
@@ -244,7 +241,7 @@ class StemLander:
                 uncopied_body(body),
                 content_type=facts.content_type,
                 sha256=digest,
-                extra=self._upload_arguments({**self._metadata(size, facts), _SHA256: digest}),
+                stem={**self._metadata(size, facts), _SHA256: digest},
             )
         return self._landed_stem(key, size, digest, facts, tag)
 
@@ -261,9 +258,10 @@ class StemLander:
             facts = replace(facts, duration_seconds=None)
         self._check_duration(facts)
         bucket, key = self.location.bucket, self.location.stem_key(self.stem.name, facts.extension)
-        arguments = self._upload_arguments(self._metadata(download.total, facts))
-        arguments["ContentType"] = facts.content_type
-        with MultipartUpload(self.store, self.part_executor, bucket, key, arguments) as upload:
+        metadata = self._metadata(download.total, facts)
+        with MultipartUpload(
+            self.store, self.part_executor, bucket, key, content_type=facts.content_type, stem=metadata
+        ) as upload:
             upload.send(first)
             while not download.finished:
                 part = PartBuffer(self.resources.part_permits)
@@ -300,10 +298,6 @@ class StemLander:
             _DURATION: facts.duration_seconds,
         }
         return {name: str(value) for name, value in known.items() if value is not None}
-
-    def _upload_arguments(self, metadata: dict[str, str]) -> dict[str, Any]:
-        given = self.resources.upload_args
-        return {**given, "Metadata": {**given.get("Metadata", {}), **metadata}}
 
     def _landed_stem(self, key: str, size: int, digest: str, facts: AudioFacts, tag: ObjectTag) -> LandedStem:
         return LandedStem(

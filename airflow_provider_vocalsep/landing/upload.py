@@ -126,24 +126,34 @@ class MultipartUpload:
     parts.
 
     :param executor: Runs the requests that send parts.
-    :param arguments: Further arguments of the object.
+    :param stem: Metadata of the stem.
     """
 
     def __init__(
-        self, store: ObjectStore, executor: Executor, bucket: str, key: str, arguments: Mapping[str, Any]
+        self,
+        store: ObjectStore,
+        executor: Executor,
+        bucket: str,
+        key: str,
+        *,
+        content_type: str,
+        stem: Mapping[str, str],
     ) -> None:
         self.store = store
         self.bucket = bucket
         self.key = key
         self._executor = executor
-        self._arguments = arguments
+        self._content_type = content_type
+        self._stem = stem
         self._upload_id: str | None = None
         self._in_flight: deque[Future[dict[str, Any]]] = deque()
         self._parts: list[dict[str, Any]] = []
         self._sent = 0
 
     def __enter__(self) -> MultipartUpload:
-        self._upload_id = self.store.begin_upload(self.bucket, self.key, self._arguments)
+        self._upload_id = self.store.begin_upload(
+            self.bucket, self.key, content_type=self._content_type, stem=self._stem
+        )
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -111,7 +111,7 @@ def open_track(operator: Separating, track: Track, context: Context, *, named: s
     :param named: The vendor task whose callback resumed the operator, for Airflow before 3.3.
     """
     needs_s3 = operator.destination or operator.ledger or (track.audio_url or "").startswith("s3://")
-    store = store_from_connection(operator.aws_conn_id) if needs_s3 else None
+    store = open_store(operator) if needs_s3 else None
     asked_by, task_state = task_instance_ref(context), context.get("task_state_store")
     hook = operator.hook
     callbacks = CallbackChannel(
@@ -136,7 +136,7 @@ def open_track(operator: Separating, track: Track, context: Context, *, named: s
 
 def open_batch(operator: Separating, context: Context, *, parallel: int) -> Runtime:
     """Open the runtime of a batch."""
-    store, hook = store_from_connection(operator.aws_conn_id), operator.hook
+    store, hook = open_store(operator), operator.hook
     asked_by, task_state = task_instance_ref(context), context.get("task_state_store")
     options, settings = _options_of(operator), hook.settings
     return Runtime(
@@ -151,6 +151,11 @@ def open_batch(operator: Separating, context: Context, *, parallel: int) -> Runt
         target=open_target(operator, store, options, asked_by, max_parallel=parallel),
         gate=submit_gate(settings.base_url, settings.account, settings.submit_rate),
     )
+
+
+def open_store(operator: Any) -> ObjectStore:
+    """Open the object store of an operator; all that it writes carries the operator's ``upload_args``."""
+    return store_from_connection(operator.aws_conn_id, upload_args=operator.upload_args)
 
 
 def open_target(
@@ -169,7 +174,7 @@ def open_target(
     return LandingTarget(
         store=store,
         destination=destination,
-        lander=Lander(store, guard=guard, upload_args=operator.upload_args, max_parallel=max_parallel),
+        lander=Lander(store, guard=guard, max_parallel=max_parallel),
         report_file=ReportFile(store, destination, asked_by, options.separation_type, options.stem_name),
     )
 

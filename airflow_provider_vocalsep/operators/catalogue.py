@@ -22,7 +22,7 @@ from airflow_provider_vocalsep.catalogue.plan import Plan, SeenKeys, split_into_
 from airflow_provider_vocalsep.catalogue.sources import read_rows
 from airflow_provider_vocalsep.links.page import PageLink, run_page
 from airflow_provider_vocalsep.observability.lineage import MAX_LISTED, Dataset, report_hook_lineage
-from airflow_provider_vocalsep.operators._runtime import raise_for_airflow
+from airflow_provider_vocalsep.operators._runtime import open_store, raise_for_airflow
 from airflow_provider_vocalsep.storage.clients import store_from_connection
 from airflow_provider_vocalsep.storage.errors import DestinationError
 from airflow_provider_vocalsep.storage.location import Location, parse_s3_uri
@@ -95,6 +95,7 @@ class PlanCatalogueOperator(BaseOperator):
     :param separation_type: The separation type of the stems; with ``only_new``. (templated)
     :param stem_name: The stem for ``split_stem_advanced``; with ``only_new``. (templated)
     :param aws_conn_id: Connection of the object storage. (templated)
+    :param upload_args: Extra arguments of every upload, as for ``VocalSeparationOperator``. (templated)
     :return: Addresses of the chunks; pass them to
         ``VocalSeparationBatchOperator.partial(...).expand(tracks=...)``.
     """
@@ -111,6 +112,7 @@ class PlanCatalogueOperator(BaseOperator):
         "separation_type",
         "stem_name",
         "aws_conn_id",
+        "upload_args",
     )
     template_fields_renderers = {"sql": "sql", "columns": "json"}
     operator_extra_links = (PageLink(),)
@@ -130,6 +132,7 @@ class PlanCatalogueOperator(BaseOperator):
         separation_type: str = SeparationType.SEPARATE_VOCAL.value,
         stem_name: str | None = None,
         aws_conn_id: str | None = "aws_default",
+        upload_args: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -144,6 +147,7 @@ class PlanCatalogueOperator(BaseOperator):
         self.separation_type = separation_type
         self.stem_name = stem_name
         self.aws_conn_id = aws_conn_id
+        self.upload_args = upload_args
 
     def page(self, ti: TaskInstanceKey) -> str:
         """Return the page of the DAG run, for :class:`~airflow_provider_vocalsep.links.page.PageLink`."""
@@ -155,7 +159,7 @@ class PlanCatalogueOperator(BaseOperator):
         try:
             _validate_bad_rows(self.bad_rows)
             folder = Location.parse(self.destination).run_folder(ti.dag_id, ti.run_id, ti.task_id)
-            written = self._write_plan(store_from_connection(self.aws_conn_id), folder)
+            written = self._write_plan(open_store(self), folder)
         except VocalSepError as e:
             raise_for_airflow(e)
         except OSError as e:

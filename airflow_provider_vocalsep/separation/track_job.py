@@ -53,7 +53,7 @@ class LandingJob:
         """
         if self.location:
             landing = self.runtime.landing
-            check_destination(landing.store, self.location, upload_args=landing.lander.upload_args)
+            check_destination(landing.store, self.location)
 
     def read_record(self, vendor_task_id: str) -> SeparationTask:
         """

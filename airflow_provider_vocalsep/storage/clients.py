@@ -11,6 +11,8 @@ from airflow_provider_vocalsep.storage.store import ObjectStore
 from airflow_provider_vocalsep.storage.translation import AT_A_SHELL, IN_AIRFLOW, ON_A_PAGE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mypy_boto3_s3 import S3Client
 
 #: Connections that are kept open: the eight tracks of a batch read their ledger entries while eight stems and
@@ -24,7 +26,9 @@ MAX_SHELL_THREADS = 256
 _IMPATIENT = {"connect_timeout": 4, "read_timeout": 20, "retries": {"max_attempts": 2}}
 
 
-def store_from_connection(aws_conn_id: str | None, *, impatient: bool = False) -> ObjectStore:
+def store_from_connection(
+    aws_conn_id: str | None, *, upload_args: Mapping[str, Any] | None = None, impatient: bool = False
+) -> ObjectStore:
     """
     Return the object store of an AWS connection.
 
@@ -32,6 +36,7 @@ def store_from_connection(aws_conn_id: str | None, *, impatient: bool = False) -
     stack to name its caller in the user agent: half of the CPU time of a task process.
 
     :param aws_conn_id: Id of the connection; ``None`` for boto3's default credentials.
+    :param upload_args: Further arguments of every upload.
     :param impatient: Use short timeouts, for a page.
     """
     from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
@@ -49,6 +54,7 @@ def store_from_connection(aws_conn_id: str | None, *, impatient: bool = False) -
             verify=hook.verify,
         ),
         advice=ON_A_PAGE if impatient else IN_AIRFLOW,
+        upload_args=upload_args,
     )
 
 

@@ -54,11 +54,21 @@ class ObjectStore:
 
     :param client: A boto3 S3 client.
     :param advice: Advice in error messages.
+    :param upload_args: Further arguments of every upload, with the names of S3's ``PutObject``; see
+        :data:`~airflow_provider_vocalsep.storage.upload_args.UPLOAD_ARGS`.
+    :raises DestinationError: ``upload_args`` holds an argument that cannot be passed.
     """
 
-    def __init__(self, client: S3Client, *, advice: Advice = IN_AIRFLOW) -> None:
+    def __init__(
+        self,
+        client: S3Client,
+        *,
+        advice: Advice = IN_AIRFLOW,
+        upload_args: Mapping[str, Any] | None = None,
+    ) -> None:
         self.client = client
         self.advice = advice
+        self.upload_args = check_upload_args(client, upload_args) if upload_args else {}
 
     def get(self, bucket: str, key: str) -> bytes:
         """Read a small object."""
@@ -124,19 +134,20 @@ class ObjectStore:
         *,
         content_type: str,
         sha256: str | None = None,
-        extra: Mapping[str, Any] | None = None,
+        stem: Mapping[str, str] | None = None,
     ) -> ObjectTag:
         """
         Write an object in one piece.
 
         :param sha256: SHA-256 of the body, hex; the store rejects a body with another one.
-        :param extra: Further arguments of the upload.
+        :param stem: Metadata of a stem. Only stems go into the storage class of ``upload_args``: all else
+            is read again.
         """
-        checked: dict[str, Any] = {"ChecksumSHA256": base64_of(sha256)} if sha256 else {}
+        arguments = self._arguments(content_type, stem)
+        if sha256:
+            arguments["ChecksumSHA256"] = base64_of(sha256)
         with self._errors("write", bucket, key):
-            answer = self.client.put_object(
-                Bucket=bucket, Key=key, Body=body, ContentType=content_type, **checked, **(extra or {})
-            )
+            answer = self.client.put_object(Bucket=bucket, Key=key, Body=body, **arguments)
         return ObjectTag.of_answer(answer)
 
     def swap(self, bucket: str, key: str, body: bytes, *, content_type: str, version: str | None) -> str:
@@ -147,12 +158,11 @@ class ObjectStore:
         :return: ETag of the written version, with quotes.
         :raises ConflictError: another writer was first.
         """
-        condition: dict[str, Any] = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
+        arguments = self._arguments(content_type)
+        arguments |= {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
         try:
             with self._errors("write", bucket, key):
-                answer = self.client.put_object(
-                    Bucket=bucket, Key=key, Body=body, ContentType=content_type, **condition
-                )
+                answer = self.client.put_object(Bucket=bucket, Key=key, Body=body, **arguments)
         except NotFoundError as e:  # S3's answer to If-Match for a deleted key
             raise ConflictError(str(e)) from e
         return answer["ETag"]
@@ -173,7 +183,9 @@ class ObjectStore:
         body = b"Tests whether this store honours conditional writes."
         with self._errors("write", bucket, key):
             try:
-                self.client.put_object(Bucket=bucket, Key=key, Body=body, **condition)
+                self.client.put_object(
+                    Bucket=bucket, Key=key, Body=body, **self._arguments("text/plain"), **condition
+                )
             except ClientError as e:
                 if error_code(e) in _CONDITION_FAILED:
                     return False
@@ -214,11 +226,7 @@ class ObjectStore:
             return _CONSOLE.format(region=region, bucket=location.bucket, prefix=prefix)
         return f"{endpoint}/{location.bucket}/{prefix}/"
 
-    def check_upload_args(self, upload_args: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Check ``upload_args``, see :func:`.check_upload_args`."""
-        return check_upload_args(self.client, upload_args)
-
-    def check_writable(self, bucket: str, key: str, arguments: Mapping[str, Any]) -> None:
+    def check_writable(self, bucket: str, key: str) -> None:
         """
         Check that an object can be written.
 
@@ -226,11 +234,10 @@ class ObjectStore:
         leaves nothing behind. Some stores would create a missing bucket for it, so the bucket is checked
         first.
 
-        :param arguments: Arguments of the upload; a bucket may demand encryption or an ACL.
         :raises DestinationError: naming the bucket and the remedy.
         """
         self._check_bucket(bucket)
-        self.abort_upload(bucket, key, self.begin_upload(bucket, key, arguments))
+        self.abort_upload(bucket, key, self.begin_upload(bucket, key, content_type="audio/mpeg", stem={}))
 
     def _check_bucket(self, bucket: str) -> None:
         """Check that a bucket exists. Credentials without s3:ListBucket pass: they may still write."""
@@ -245,11 +252,15 @@ class ObjectStore:
             if not isinstance(e.__cause__, ClientError):
                 raise
 
-    def begin_upload(self, bucket: str, key: str, arguments: Mapping[str, Any]) -> str:
-        """Begin an upload in parts, each with its SHA-256, and return the upload's id."""
+    def begin_upload(self, bucket: str, key: str, *, content_type: str, stem: Mapping[str, str]) -> str:
+        """
+        Begin an upload in parts, each with its SHA-256, and return the upload's id.
+
+        :param stem: Metadata of the stem.
+        """
         with self._errors("write", bucket, key):
             answer = self.client.create_multipart_upload(
-                Bucket=bucket, Key=key, ChecksumAlgorithm="SHA256", **arguments
+                Bucket=bucket, Key=key, ChecksumAlgorithm="SHA256", **self._arguments(content_type, stem)
             )
         return answer["UploadId"]
 
@@ -297,6 +308,14 @@ class ObjectStore:
                 key,
                 e,
             )
+
+    def _arguments(self, content_type: str, stem: Mapping[str, str] | None = None) -> dict[str, Any]:
+        arguments = {**self.upload_args, "ContentType": content_type}
+        if stem is None:
+            arguments.pop("StorageClass", None)  # an archived object cannot be read
+        else:
+            arguments["Metadata"] = {**arguments.get("Metadata", {}), **stem}
+        return arguments
 
     def _errors(self, verb: str, bucket: str, key: str) -> AbstractContextManager[None]:
         return translate_errors(verb, bucket, key, self.advice)

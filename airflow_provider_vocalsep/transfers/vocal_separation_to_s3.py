@@ -25,11 +25,10 @@ from airflow_provider_vocalsep.observability.lineage import (
     report_hook_lineage,
     stem_datasets,
 )
-from airflow_provider_vocalsep.operators._runtime import open_target, task_instance_ref, track_leg
+from airflow_provider_vocalsep.operators._runtime import open_store, open_target, task_instance_ref, track_leg
 from airflow_provider_vocalsep.runs.report import TrackRow
 from airflow_provider_vocalsep.separation.runtime import Runtime, SeparationOptions
 from airflow_provider_vocalsep.separation.track_job import LandingJob, UnknownTaskError
-from airflow_provider_vocalsep.storage.clients import store_from_connection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,7 +130,7 @@ class VocalSeparationToS3Operator(LineageMixin, BaseOperator):
             return self._finish(job, job.land(task))
 
     def _open(self, context: Context) -> LandingJob:
-        asked_by, store = task_instance_ref(context), store_from_connection(self.aws_conn_id)
+        asked_by, store = task_instance_ref(context), open_store(self)
         options = SeparationOptions(
             parse_separation_type(self.separation_type), self.stem_name, replace=self.replace
         )

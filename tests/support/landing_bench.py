@@ -82,7 +82,8 @@ class LandingBench:
         :param options: Further arguments of :meth:`Lander.land`.
         """
         location = location or self.location()
-        lander = Lander(self.store, guard=self.guard, upload_args=upload_args, max_parallel=max_parallel)
+        store = ObjectStore(self.s3, upload_args=upload_args)
+        lander = Lander(store, guard=self.guard, max_parallel=max_parallel)
         return lander.land(
             task,
             location,

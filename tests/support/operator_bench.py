@@ -21,6 +21,7 @@ from airflow_provider_vocalsep.operators.vocal_separation import (
     VocalSeparationOperator,
 )
 from airflow_provider_vocalsep.storage.location import parse_s3_uri
+from airflow_provider_vocalsep.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.api.models import SeparationTask
     from airflow_provider_vocalsep.api.track import Track
     from airflow_provider_vocalsep.storage.location import StemLocation
-    from airflow_provider_vocalsep.storage.store import ObjectStore
     from tests.support.vendor import FakeVendor
 
 BUCKET = "stems"
@@ -47,9 +47,8 @@ class FakeLander:
     error: VocalSepError | None = None
     landings = 0
 
-    def __init__(self, store: ObjectStore, *, upload_args: dict[str, Any] | None = None, **_: object) -> None:
+    def __init__(self, store: ObjectStore, **_: object) -> None:
         self.store = store
-        self.upload_args = dict(upload_args or {})
 
     def land(
         self,
@@ -123,11 +122,14 @@ class OperatorBench:
         runtime = "airflow_provider_vocalsep.operators._runtime"
         monkeypatch.setattr(VocalSeparationHook, "settings", property(lambda _: self.vendor.settings))
         monkeypatch.setattr(VocalSeparationHook, "client", self.vendor)
-        monkeypatch.setattr(f"{runtime}.store_from_connection", lambda _: self.store)
+        monkeypatch.setattr(f"{runtime}.store_from_connection", self._open_store)
         monkeypatch.setattr(f"{runtime}.Lander", FakeLander)
         yield self
         FakeLander.error, FakeLander.landings = None, 0
         pace._gates.clear()
+
+    def _open_store(self, _: str | None, *, upload_args: dict[str, Any] | None = None) -> ObjectStore:
+        return ObjectStore(self.store.client, upload_args=upload_args)
 
     def context(self, *, new_try: bool = True) -> Any:
         self.tries += new_try

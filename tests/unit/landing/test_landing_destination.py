@@ -31,7 +31,9 @@ pytestmark = pytest.mark.usefixtures("few_tries")
 
 class TestCheckDestination:
     def test_check_leaves_nothing_in_the_bucket(self, bench: LandingBench) -> None:
-        check_destination(bench.store, bench.location(), upload_args={"ServerSideEncryption": "AES256"})
+        check_destination(
+            ObjectStore(bench.s3, upload_args={"ServerSideEncryption": "AES256"}), bench.location()
+        )
 
         assert bench.keys() == []
         assert bench.unfinished_uploads() == []
@@ -46,7 +48,7 @@ class TestCheckDestination:
 
     def test_invalid_upload_args_are_refused(self, bench: LandingBench) -> None:
         with pytest.raises(DestinationError, match="Storage"):
-            check_destination(bench.store, bench.location(), upload_args={"Storage": "x"})
+            check_destination(ObjectStore(bench.s3, upload_args={"Storage": "x"}), bench.location())
 
 
 class TestUploadArgs:

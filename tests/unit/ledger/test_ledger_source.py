@@ -18,7 +18,7 @@ SIGNED = {
     "CloudFront, canned policy": "Expires={0}&Signature={0}&Key-Pair-Id={0}",
     "CloudFront, custom policy": "Policy={0}&Signature={0}&Key-Pair-Id={0}",
     "Azure, service": "sv=2024-11-04&st={0}&se={0}&sr=b&sp=r&sig={0}",
-    "Azure, user delegation": "sv=2024-11-04&se={0}&sr=b&sp=r&skoid={0}&sktid=t&skt=1&ske=2&sks=b&skv=v&sig={0}",
+    "Azure, user delegation": "sv=v&se={0}&sr=b&sp=r&skoid={0}&sktid=t&skt=1&ske=2&sks=b&skv=v&sig={0}",
 }
 
 

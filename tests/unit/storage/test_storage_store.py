@@ -100,8 +100,9 @@ class TestDownload:
 
 class TestHead:
     def test_size_version_type_and_metadata_are_returned(self, store: ObjectStore) -> None:
-        extra = {"Metadata": {"owner": "me"}}
-        tag = store.put("stems", "a.mp3", BODY, content_type="audio/mpeg", sha256=DIGEST, extra=extra)
+        tag = store.put(
+            "stems", "a.mp3", BODY, content_type="audio/mpeg", sha256=DIGEST, stem={"owner": "me"}
+        )
 
         head = store.head("stems", "a.mp3")
 
@@ -240,7 +241,7 @@ class TestDelete:
 class TestUpload:
     def test_parts_become_one_object_with_a_checksum(self, store: ObjectStore) -> None:
         bodies = [b"a" * (5 << 20), b"b"]
-        upload = store.begin_upload("stems", "a.mp3", {"ContentType": "audio/mpeg"})
+        upload = store.begin_upload("stems", "a.mp3", content_type="audio/mpeg", stem={})
 
         parts = [
             store.send_part(
@@ -255,7 +256,9 @@ class TestUpload:
         assert tag.etag.endswith("-2")
 
     def test_aborted_upload_leaves_no_parts(self, store: ObjectStore, s3: S3Client) -> None:
-        store.abort_upload("stems", "a.mp3", store.begin_upload("stems", "a.mp3", {}))
+        store.abort_upload(
+            "stems", "a.mp3", store.begin_upload("stems", "a.mp3", content_type="audio/mpeg", stem={})
+        )
 
         assert "Uploads" not in s3.list_multipart_uploads(Bucket="stems")
 
@@ -267,14 +270,14 @@ class TestUpload:
 
 class TestCheckWritable:
     def test_check_leaves_nothing_in_the_bucket(self, store: ObjectStore, s3: S3Client) -> None:
-        store.check_writable("stems", "a.mp3", {"ServerSideEncryption": "AES256"})
+        ObjectStore(s3, upload_args={"ServerSideEncryption": "AES256"}).check_writable("stems", "a.mp3")
 
         assert "Contents" not in s3.list_objects_v2(Bucket="stems")
         assert "Uploads" not in s3.list_multipart_uploads(Bucket="stems")
 
     def test_missing_bucket_is_named_and_not_created(self, store: ObjectStore, s3: S3Client) -> None:
         with pytest.raises(NoBucketError, match="no bucket 'nobodys-bucket'. Create it"):
-            store.check_writable("nobodys-bucket", "a.mp3", {})
+            store.check_writable("nobodys-bucket", "a.mp3")
 
         assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == ["stems"]
 
@@ -286,7 +289,7 @@ class TestCheckWritable:
 
         monkeypatch.setattr(s3, "head_bucket", deny)
 
-        store.check_writable("stems", "a.mp3", {})
+        store.check_writable("stems", "a.mp3")
 
 
 class TestConsoleUrl:
@@ -321,3 +324,29 @@ class TestErrors:
         with pytest.raises(StorageError, match="SlowDown") as e:
             store.get("stems", "a.mp3")
         assert e.value.retryable
+
+
+class TestUploadArgs:
+    ARGS = {"ServerSideEncryption": "AES256", "StorageClass": "STANDARD_IA", "Metadata": {"owner": "me"}}
+
+    @pytest.fixture
+    def sent(self, s3: S3Client, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+        """The arguments of every PutObject."""
+        sent: list[dict[str, Any]] = []
+        put = s3.put_object
+        monkeypatch.setattr(s3, "put_object", lambda **arguments: sent.append(arguments) or put(**arguments))
+        return sent
+
+    def test_they_reach_every_object_and_only_stems_a_storage_class(
+        self, s3: S3Client, sent: list[dict[str, Any]]
+    ) -> None:
+        store = ObjectStore(s3, upload_args=self.ARGS)
+
+        store.put("stems", "a.mp3", BODY, content_type="audio/mpeg", stem={"name": "vocals"})
+        store.put("stems", "report.jsonl", BODY, content_type="application/x-ndjson")
+        store.swap("stems", "entry.json", BODY, content_type="application/json", version=None)
+        store.honours_conditions("stems", "probe")
+
+        assert {arguments["ServerSideEncryption"] for arguments in sent} == {"AES256"}
+        assert [a["Key"] for a in sent if "StorageClass" in a] == ["a.mp3"]
+        assert sent[0]["Metadata"] == {"owner": "me", "name": "vocals"}

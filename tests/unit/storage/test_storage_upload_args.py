@@ -1,23 +1,21 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from airflow_provider_vocalsep.storage.errors import DestinationError
-
-if TYPE_CHECKING:
-    from airflow_provider_vocalsep.storage.store import ObjectStore
+from airflow_provider_vocalsep.storage.store import ObjectStore
 
 
 class TestCheckUploadArgs:
     def test_known_arguments_are_returned(self, store: ObjectStore) -> None:
         args = {"ServerSideEncryption": "AES256", "StorageClass": "STANDARD_IA", "Metadata": {"owner": "me"}}
 
-        assert store.check_upload_args(args) == args
+        assert ObjectStore(store.client, upload_args=args).upload_args == args
 
     def test_no_arguments_are_an_empty_dict(self, store: ObjectStore) -> None:
-        assert store.check_upload_args(None) == {}
+        assert store.upload_args == {}
 
     @pytest.mark.parametrize(
         "args, named",
@@ -36,4 +34,4 @@ class TestCheckUploadArgs:
         self, store: ObjectStore, args: dict[str, Any], named: str
     ) -> None:
         with pytest.raises(DestinationError, match=named):
-            store.check_upload_args(args)
+            ObjectStore(store.client, upload_args=args)
