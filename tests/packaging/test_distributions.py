@@ -58,6 +58,7 @@ INDIRECT = {
     "boto3": "apache-airflow-providers-amazon: its hook returns boto3 clients",
     "botocore": "apache-airflow-providers-amazon: boto3 raises its exceptions",
     "fastapi": "apache-airflow: its API server mounts the page as a FastAPI application",
+    "s3transfer": "apache-airflow-providers-amazon: boto3 downloads files with it, and lets its error escape",
     "sqlalchemy": "apache-airflow: the receiver and the page use the API server's database session",
     "starlette": "apache-airflow: its API server mounts the receiver as a Starlette application",
 }
