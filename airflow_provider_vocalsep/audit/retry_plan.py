@@ -180,7 +180,7 @@ def _in_ledger_only(
     reported = {row.entry for stored in reports if stored.report for row in stored.report.rows.values()}
     for uri, entry in entries.items():
         outcome = entry.current.outcome
-        if entry.state is not EntryState.FAILED or uri in reported or outcome is None:
+        if entry.state not in (EntryState.REFUSED, EntryState.FAILED) or uri in reported or outcome is None:
             continue
         if scope.covers(entry.current.asked_by, outcome.at):
             yield Candidate(

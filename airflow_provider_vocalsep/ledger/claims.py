@@ -24,6 +24,9 @@ from airflow_provider_vocalsep.ledger.transitions import append_event, get_attem
 #: time-outs together (``client.TIMEOUT``), so the process of an older claim is no longer sending.
 IN_FLIGHT = timedelta(seconds=180)
 
+#: States in which nothing is paid and no submit is on its way, so that anyone may claim.
+_CLAIMABLE = (EntryState.REFUSED, EntryState.FAILED)
+
 
 @dataclass(frozen=True)
 class Intent:
@@ -148,7 +151,7 @@ def is_unpaid(entry: LedgerEntry | None, fingerprint: str) -> bool:
     latest = entry.latest_attempt(fingerprint) if entry else None
     if entry is None or latest is None:
         return True
-    return entry.state is EntryState.FAILED if latest is entry.current else latest.outcome is not None
+    return entry.state in _CLAIMABLE if latest is entry.current else latest.outcome is not None
 
 
 def take_over(
@@ -168,23 +171,20 @@ def take_over(
     return _add_attempt(entry, intent, now, message="the answer to the submit before was lost")
 
 
-def renew(
-    entry: LedgerEntry, attempt_id: str, now: datetime, *, code: int | None = None, message: str | None = None
-) -> None:
+def renew(entry: LedgerEntry, attempt_id: str, now: datetime) -> None:
     """
-    Renew the claim of an attempt, right before its submit is sent again after a refusal.
+    Claim again for an attempt that was refused, right before its submit is sent again.
 
-    :param code: The vendor's code of the refusal.
-    :param message: Message of the refusal.
-    :raises ClaimLostError: another attempt holds the claim.
+    :raises ClaimLostError: another attempt has claimed meanwhile.
     """
     attempt = get_attempt(entry, attempt_id)
     latest = entry.latest_attempt(attempt.fingerprint)
     if latest is not None and latest is not attempt:
         raise ClaimLostError(f"attempt {latest.attempt_id} of {latest.asked_by} holds the claim")
-    attempt.claimed_at = now
-    by = attempt.asked_by
-    append_event(entry, "sent_again", now, by=by, attempt_id=attempt_id, code=code, message=message)
+    attempt.claimed_at, attempt.outcome = now, None
+    if entry.current is attempt:
+        entry.state = EntryState.CLAIMED
+    append_event(entry, "sent_again", now, by=attempt.asked_by, attempt_id=attempt_id)
 
 
 def _holds_claim(entry: LedgerEntry, latest: Attempt | None, intent: Intent) -> bool:

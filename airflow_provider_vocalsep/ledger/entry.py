@@ -28,13 +28,15 @@ class EntryState(str, Enum):
 
     #: An attempt is about to submit, or has submitted and its answer is not recorded.
     CLAIMED = "claimed"
+    #: The vendor refused the last submit for now and nothing was paid. Anyone may claim the separation.
+    REFUSED = "refused"
     #: The vendor accepted and charged it; its task id is known.
     SUBMITTED = "submitted"
     #: The vendor has finished; the stems have not all landed yet.
     SEPARATED = "separated"
     #: The stems and their manifest are in the bucket.
     LANDED = "landed"
-    #: The last attempt failed. A new attempt may claim the separation.
+    #: The last attempt failed. Anyone may claim the separation.
     FAILED = "failed"
 
 

@@ -81,11 +81,9 @@ class Ledger:
         """Give the claim of an attempt whose answer was lost to a new attempt."""
         return self._swap(identity, lambda e: claims.take_over(_require(e), lost, intent, self.now()))
 
-    def renew(
-        self, identity: Identity, attempt_id: str, *, code: int | None = None, message: str | None = None
-    ) -> None:
-        """Renew a claim before its submit is sent again after a refusal with ``code`` and ``message``."""
-        self._change(identity, lambda e: claims.renew(e, attempt_id, self.now(), code=code, message=message))
+    def renew(self, identity: Identity, attempt_id: str) -> None:
+        """Claim again for an attempt that was refused, before its submit is sent again."""
+        self._change(identity, lambda e: claims.renew(e, attempt_id, self.now()))
 
     def record_submitted(
         self, identity: Identity, attempt_id: str, vendor_task_id: str, *, event: str = "submitted"
@@ -104,13 +102,9 @@ class Ledger:
         """Record that the answer to a submit was lost."""
         self._change(identity, lambda e: transitions.record_submit_lost(e, attempt_id, message, self.now()))
 
-    def record_failed(
-        self, identity: Identity, attempt_id: str, outcome: Outcome, *, event: str = "failed"
-    ) -> None:
-        """Record a failed attempt."""
-        self._change(
-            identity, lambda e: transitions.record_failed(e, attempt_id, outcome, self.now(), event=event)
-        )
+    def record_refused(self, identity: Identity, attempt_id: str, outcome: Outcome) -> None:
+        """Record that the vendor refused a submit, so that nothing is paid."""
+        self._change(identity, lambda e: transitions.record_refused(e, attempt_id, outcome, self.now()))
 
     def record_task_failed(
         self, identity: Identity, vendor_task_id: str, outcome: Outcome, *, status: str | None = None
@@ -203,10 +197,10 @@ class Ledger:
                     entry, version = self._written.pop(identity.digest)
                 else:
                     entry, version = self.store.read(identity)
-                length, last_count = _measure_history(entry)
+                counts = [event.count for event in entry.history] if entry else []
                 changed, result = transition(entry)
                 if changed is not None:
-                    new_events += _find_new_events(changed, length, last_count)
+                    new_events += _find_new_events(changed, counts)
                     written = self.store.write(identity, changed, version)
                     if written is not None:
                         self._written[identity.digest] = changed, written
@@ -222,15 +216,13 @@ class Ledger:
                 self.on_event(entry, event)
 
 
-def _measure_history(entry: LedgerEntry | None) -> tuple[int, int]:
-    """Return the number of events, and the count of the last one."""
-    return (len(entry.history), entry.history[-1].count) if entry and entry.history else (0, 0)
-
-
-def _find_new_events(entry: LedgerEntry, length: int, last_count: int) -> list[Event]:
-    """Return the events after the first ``length``, and the last of these too if it has counted up."""
-    counted_up = length > 0 and entry.history[length - 1].count > last_count
-    return entry.history[length - counted_up :]
+def _find_new_events(entry: LedgerEntry, counts: list[int]) -> list[Event]:
+    """Return the events that were added to a history, or counted up in it, by its counts before."""
+    return [
+        event
+        for number, event in enumerate(entry.history)
+        if number >= len(counts) or event.count > counts[number]
+    ]
 
 
 def _require(entry: LedgerEntry | None) -> LedgerEntry:

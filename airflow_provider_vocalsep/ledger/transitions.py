@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 #: Events that count up when they repeat in a row, so that a nightly run over a catalogue that has landed does
 #: not grow every entry without limit.
-_COUNTED_EVENTS = frozenset({"skipped", "attached", "sent_again", "left_in_doubt"})
+_COUNTED_EVENTS = frozenset({"skipped", "attached", "left_in_doubt"})
+
+#: Events that take turns while the vendor refuses a submit; each counts up.
+_REFUSAL_EVENTS = frozenset({"submit_refused", "sent_again"})
 
 
 def record_submitted(
@@ -83,20 +86,27 @@ def _record_callback(entry: LedgerEntry, attempt_id: str, callback: Event) -> No
     entry.history.append(callback)
 
 
+def record_refused(entry: LedgerEntry, attempt_id: str, outcome: Outcome, now: datetime) -> None:
+    """
+    Record that the vendor refused a submit, so that nothing is paid. Anyone may claim the entry now.
+
+    A refusal that is not final, such as "too fast", is recorded before the process waits to send again: if it
+    is killed then, no submit is in doubt.
+    """
+    attempt = get_attempt(entry, attempt_id)
+    attempt.outcome = outcome
+    code, message = outcome.code, outcome.message
+    _append_attempt_event(entry, attempt, "submit_refused", now, code=code, message=message)
+    if entry.current is attempt:
+        entry.state = EntryState.FAILED if outcome.final else EntryState.REFUSED
+
+
 def record_failed(
-    entry: LedgerEntry,
-    attempt_id: str,
-    outcome: Outcome,
-    now: datetime,
-    *,
-    event: str = "failed",
-    status: str | None = None,
+    entry: LedgerEntry, attempt_id: str, outcome: Outcome, now: datetime, *, status: str | None = None
 ) -> None:
     """
-    Record a failed attempt.
+    Record that the vendor failed the task of an attempt.
 
-    :param event: ``failed`` for a task that the vendor failed, ``submit_refused`` for a submit that it
-        refused.
     :param status: The vendor's status of its task.
     """
     attempt = get_attempt(entry, attempt_id)
@@ -107,7 +117,7 @@ def record_failed(
     _append_attempt_event(
         entry,
         attempt,
-        event,
+        "failed",
         now,
         vendor_task_id=attempt.vendor_task_id,
         code=outcome.code,
@@ -181,10 +191,10 @@ def append_event(
     :param by: The task instance that causes it.
     :param fields: Other fields of :class:`~airflow_provider_vocalsep.ledger.entry.Event`.
     """
-    last = entry.history[-1] if entry.history else None
-    if last is not None and _counts_up(last, event, by):
-        last.count, last.last_at, last.by = last.count + 1, now, by
-        last.code, last.message = fields.get("code"), fields.get("message")
+    repeated = _find_repeated(entry.history, event, by, fields.get("attempt_id"))
+    if repeated is not None:
+        repeated.count, repeated.last_at, repeated.by = repeated.count + 1, now, by
+        repeated.code, repeated.message = fields.get("code"), fields.get("message")
         return
     entry.history.append(Event(at=now, event=event, by=by, **fields))
 
@@ -193,6 +203,16 @@ def _append_attempt_event(
     entry: LedgerEntry, attempt: Attempt, event: str, now: datetime, **fields: Any
 ) -> None:
     append_event(entry, event, now, by=attempt.asked_by, attempt_id=attempt.attempt_id, **fields)
+
+
+def _find_repeated(
+    history: list[Event], event: str, by: TaskInstanceRef | None, attempt_id: str | None
+) -> Event | None:
+    """Return the event at the end of the history that an event repeats."""
+    if event in _REFUSAL_EVENTS:
+        last_two = [e for e in history[-2:] if e.event in _REFUSAL_EVENTS and e.attempt_id == attempt_id]
+        return next((e for e in last_two if e.event == event), None)
+    return history[-1] if history and _counts_up(history[-1], event, by) else None
 
 
 def _counts_up(last: Event, event: str, by: TaskInstanceRef | None) -> bool:

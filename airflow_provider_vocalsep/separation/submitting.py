@@ -223,10 +223,6 @@ class Submitter:
             vendor_task_id = self._send(attempt_id)
         except SubmitOutcomeUnknownError as e:
             return self._handle_lost(attempt_id, e)
-        except (VendorError, VendorUnreachableError) as e:
-            e.args = (f"Track {self.track.key!r} was not submitted. {e}",)
-            self._record_refusal(attempt_id, e)
-            raise
         self._record_answer(attempt_id, vendor_task_id)
         log.info(
             "Submitted track %r: vendor task %s. A retry attaches to it; nothing is paid again.",
@@ -265,20 +261,19 @@ class Submitter:
         raise LostSubmitError(f"{what} {_WAY_OUT} {where}") from error
 
     def _send(self, attempt_id: str) -> str:
-        """Submit; refused for rate or maintenance, submit once more after a while, with the claim renewed."""
-        gate = self.runtime.gate
-        refused: VendorError | VendorUnreachableError | None = None
-        for attempt in retry_submit(self.runtime.sleep, paced=gate is not None):
+        """Submit. A refusal is recorded before the wait, and claimed again before the next send."""
+        refused = False
+        for attempt in retry_submit(self.runtime.sleep, paced=self.runtime.gate is not None):
             with attempt:
-                if refused is not None:
-                    if gate:
-                        gate.wait()
-                    code = refused.code if isinstance(refused, VendorError) else None
-                    self.ledger.renew(self.identity, attempt_id, code=code, message=str(refused))
+                if refused:
+                    if self.runtime.gate:
+                        self.runtime.gate.wait()
+                    self.ledger.renew(self.identity, attempt_id)
                 try:
                     return self._send_once(attempt_id)
                 except (VendorError, VendorUnreachableError) as e:
-                    refused = e
+                    refused = True
+                    self._record_refusal(attempt_id, e)
                     raise
         raise AssertionError("unreachable: Retrying re-raises")
 
@@ -301,6 +296,7 @@ class Submitter:
         return vendor_task_id
 
     def _record_refusal(self, attempt_id: str, error: VendorError | VendorUnreachableError) -> None:
+        error.args = (f"Track {self.track.key!r} was not submitted. {error}",)
         outcome = Outcome(
             at=self.ledger.now(),
             verdict=error.verdict if isinstance(error, VendorError) else Verdict.RETRY,
@@ -308,7 +304,7 @@ class Submitter:
             message=str(error),
             final=not error.retryable,
         )
-        self.ledger.record_failed(self.identity, attempt_id, outcome, event="submit_refused")
+        self.ledger.record_refused(self.identity, attempt_id, outcome)
 
     def _record_answer(self, attempt_id: str, vendor_task_id: str) -> None:
         """Record the vendor task id, with retries: until then only this process knows what was paid."""

@@ -156,7 +156,7 @@ class TestConcurrentWriters:
             ledgers = [Ledger(S3LedgerStore(ObjectStore(seaweed.client()), store.location)) for _ in ledgers]
         if before:
             ledger.claim(ONE, intent("first"))
-            ledger.record_failed(ONE, "attempt-first", Outcome(at=utc_now(), verdict=Verdict.RETRY))
+            ledger.record_refused(ONE, "attempt-first", Outcome(at=utc_now(), verdict=Verdict.RETRY))
 
         decisions = run_concurrently(16, lambda number: ledgers[number].claim(ONE, intent(f"run-{number}")))
 

@@ -103,10 +103,18 @@ class TestHistory:
     def test_refusals_of_a_submit_are_counted_in_one_event(self, ledger):
         ledger.claim(ONE, Intent(attempt_id="a1", asked_by=ME, track_key="one"))
         for code in (430, 430, 455):
-            ledger.renew(ONE, "a1", code=code, message=f"no {code}")
+            refusal = Outcome(at=NOW, verdict=Verdict.WAIT, code=code, message=f"no {code}")
+            ledger.record_refused(ONE, "a1", refusal)
+            ledger.renew(ONE, "a1")
 
-        last = history_of(ledger)[-1]
-        assert (last.event, last.count, last.code, last.message) == ("sent_again", 3, 455, "no 455")
+        refused, sent_again = history_of(ledger)[-2:]
+        assert (refused.event, refused.count, refused.code, refused.message) == (
+            "submit_refused",
+            3,
+            455,
+            "no 455",
+        )
+        assert (sent_again.event, sent_again.count) == ("sent_again", 3)
 
     def test_second_vendor_task_of_an_attempt_is_recorded_without_changing_the_state(self, ledger):
         submit(ledger, 1)

@@ -137,7 +137,7 @@ class TestClaim:
     def test_failed_separation_may_submit_again_and_keeps_its_first_attempt(self, ledger):
         ledger.claim(IDENTITY, intent("a1"))
 
-        ledger.record_failed(IDENTITY, "a1", outcome(Verdict.FATAL), event="submit_refused")
+        ledger.record_refused(IDENTITY, "a1", outcome(Verdict.FATAL).model_copy(update={"final": True}))
 
         assert ledger.read(IDENTITY).state is EntryState.FAILED
         assert ledger.claim(IDENTITY, intent("a2")) == Submit("a2")

@@ -9,6 +9,7 @@ from greenlet import getcurrent, greenlet
 from protocol_world import (
     DESTINATION,
     KIND,
+    WRONG_ARGUMENT,
     Bucket,
     Charge,
     Clock,
@@ -222,9 +223,11 @@ def state_by(history: list[Event]) -> str:
             state = "separated"
         elif event.event == "landed" and event.vendor_task_id == task:
             state = "landed"
-        elif (
-            event.event in ("failed", "submit_refused") and event.attempt_id == attempt and state != "landed"
-        ):
+        elif event.event == "sent_again" and event.attempt_id == attempt:
+            state = "claimed"
+        elif event.event == "submit_refused" and event.attempt_id == attempt:
+            state = "failed" if event.code == WRONG_ARGUMENT else "refused"
+        elif event.event == "failed" and event.attempt_id == attempt and state != "landed":
             state = "failed"
     return state
 

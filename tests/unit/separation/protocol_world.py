@@ -51,6 +51,9 @@ DIALECT = get_dialect("sunoapi")
 DESTINATION = "s3://stems/all"
 KIND = SeparationType.SEPARATE_VOCAL
 
+#: The vendor's code of a refusal that is final.
+WRONG_ARGUMENT = 422
+
 
 class Killed(BaseException):
     """The process ends here, as by SIGKILL."""
@@ -139,7 +142,7 @@ class Vendor:
         if fate == "turned away":
             raise VendorError("too fast", verdict=Verdict.WAIT, code=430)
         if fate == "refused":
-            raise VendorError("wrong", verdict=Verdict.FATAL, code=422)
+            raise VendorError("wrong", verdict=Verdict.FATAL, code=WRONG_ARGUMENT)
         if fate == "unreachable":
             raise VendorUnreachableError("refused")
         if fate == "lost on its way":

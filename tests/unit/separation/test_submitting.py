@@ -110,7 +110,7 @@ class TestSecureWithARefusal:
         monkeypatch.setattr("airflow_provider_vocalsep.separation.submit_retries.SUBMIT_PATIENCE", 0)
         with pytest.raises(VendorError, match="too fast"):
             bench.secure(FakeVendor(*[too_fast()] * 3))
-        assert bench.entry.state is EntryState.FAILED
+        assert bench.entry.state is EntryState.REFUSED
         assert bench.secure(FakeVendor(), ME_AGAIN).submitted_now
 
     @pytest.mark.parametrize(

@@ -101,16 +101,17 @@ class TestCountEvent:
 
     def test_refused_submits_lost_submits_and_refunds_have_their_own_counters(self, bench, statsd):
         bench.claim()
-        bench.ledger.renew(ONE, "a1", code=430)
+        bench.ledger.record_refused(ONE, "a1", Outcome(at=START, verdict=Verdict.WAIT, code=430))
+        bench.ledger.renew(ONE, "a1")
         bench.ledger.record_submit_lost(ONE, "a1", "no answer")
         bench.ledger.record_submitted(ONE, "a1", "T1", event="adopted")
         bench.fail(Verdict.REFUNDED)
         bench.fail(Verdict.REFUNDED, final=True)
         bench.claim(2)
         refused = Outcome(at=START, verdict=Verdict.FATAL)
-        bench.ledger.record_failed(ONE, "a2", refused, event="submit_refused")
+        bench.ledger.record_refused(ONE, "a2", refused)
 
-        wait_for_metrics(statsd, 8)
+        wait_for_metrics(statsd, 9)
         assert statsd.sums() == {
             "sent_again": 1,
             "submit_lost": 1,
@@ -119,7 +120,7 @@ class TestCountEvent:
             "credits": 50,
             "separation_failed": 1,
             "credits_refunded": 50,
-            "submit_refused": 1,
+            "submit_refused": 2,
         }
 
     def test_another_run_that_attaches_or_skips_counts_no_submit(self, bench, statsd):
