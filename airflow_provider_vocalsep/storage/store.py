@@ -153,8 +153,10 @@ class ObjectStore:
                 answer = self.client.put_object(
                     Bucket=bucket, Key=key, Body=body, ContentType=content_type, **condition
                 )
-        except NotFoundError as e:  # S3's answer to If-Match for a deleted key
-            raise ConflictError(str(e)) from e
+        except NotFoundError as e:
+            if version is None:
+                raise
+            raise ConflictError(str(e)) from e  # If-Match names a deleted key
         return answer["ETag"]
 
     def honours_conditions(self, bucket: str, key: str) -> bool:
