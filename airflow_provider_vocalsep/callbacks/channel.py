@@ -1,4 +1,4 @@
-"""How the vendor calls a task instance back: the addresses that it gives out, and the callbacks that came."""
+"""The callbacks of a task instance: the addresses that its submits give, and the callbacks received."""
 
 from __future__ import annotations
 
@@ -25,16 +25,14 @@ class CallbackChannel:
     """
     The callbacks of a task instance with one track.
 
-    :param asked_by: The task instance.
     :param settings: The vendor account; the receiver verifies tokens with its secret.
     :param conn_id: Connection of the account.
-    :param task_state: Airflow's task state store of the task instance, in which the receiver leaves
-        callbacks; ``None`` before Airflow 3.3, where nothing remembers them.
+    :param task_state: The task state store of the task instance, in which the receiver stores callbacks;
+        ``None`` before Airflow 3.3, where nothing stores them.
     :param named: The vendor task whose callback resumed this task instance, for Airflow before 3.3.
     """
 
-    #: Whether the callbacks of all attempts lie together and resume the task instance when the last one has
-    #: come.
+    #: Whether the callbacks of all attempts are stored together, and the last one resumes the task instance.
     together = False
 
     def __init__(
@@ -58,7 +56,7 @@ class CallbackChannel:
         return self.settings.callback_base_url is not None and bool(self.settings.callback_secrets)
 
     def refresh(self) -> None:
-        """Read again which callbacks have come; here they are read each time."""
+        """Do nothing: each call reads the received callbacks."""
 
     def url_of(self, attempt_id: str) -> str:
         """Return the address that the submit of an attempt gives to the vendor."""
@@ -68,13 +66,13 @@ class CallbackChannel:
         return f"{self.settings.callback_base_url}{CALLBACK_PATH}{token}"
 
     def events_of(self, attempt_id: str) -> list[Event]:
-        """Return the callbacks that came for an attempt, as lines of the ledger's history."""
+        """Return the callbacks about an attempt, as events of the ledger's history."""
         return [
             callback_event(callback, attempt_id, self.asked_by) for callback in self._received(attempt_id)
         ]
 
     def vendor_task_of(self, attempt_id: str) -> str | None:
-        """Return the vendor task that a callback named for an attempt."""
+        """Return the vendor task that the callback about an attempt names."""
         received = self._received(attempt_id)
         return received[0].vendor_task_id if received else self.named
 
@@ -85,7 +83,7 @@ class CallbackChannel:
 
 
 class BatchCallbackChannel(CallbackChannel):
-    """The callbacks of a batch. They are read together: at the start, and at each :meth:`refresh`."""
+    """The callbacks of a batch, all read at the start and at each :meth:`refresh`."""
 
     together = True
 
@@ -95,7 +93,7 @@ class BatchCallbackChannel(CallbackChannel):
         self.refresh()
 
     def refresh(self) -> None:
-        """Read again which callbacks have come."""
+        """Read the received callbacks again."""
         if self.task_state is not None:
             self.inbox.update(callbacks_by_attempt(self.task_state.get(BATCH_KEY)))
 
@@ -104,7 +102,7 @@ class BatchCallbackChannel(CallbackChannel):
 
 
 def callback_event(callback: ReceivedCallback, attempt_id: str, asked_by: TaskInstanceRef) -> Event:
-    """Return a callback as a line of the ledger's history."""
+    """Return a callback as an event of the ledger's history."""
     return Event(
         at=datetime.fromisoformat(callback.first_at),
         event="called_back",

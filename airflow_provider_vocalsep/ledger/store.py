@@ -1,4 +1,4 @@
-"""Where ledger entries are kept: S3 with conditional writes, or a dictionary."""
+"""The stores of ledger entries: S3 with conditional writes, or memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _JSON = "application/json"
 
 
 class LedgerStore(Protocol):
-    """What the ledger needs of its storage. ``version`` is opaque; ``None`` means that there is no entry."""
+    """A store of entries. ``version`` is opaque; ``None`` means that there is no entry."""
 
     def read(self, identity: Identity) -> tuple[LedgerEntry | None, str | None]:
         """Return the entry and its version."""
@@ -30,8 +30,8 @@ class LedgerStore(Protocol):
         """
         Replace the version that was read.
 
-        :return: The version that was written, if the next write can be made conditional on it.
-        :raises LedgerConflictError: when it is not the current one.
+        :return: The new version; ``None`` if it cannot be the condition of the next write.
+        :raises LedgerConflictError: it is not the current version.
         """
 
     def uri_of(self, identity: Identity) -> str:
@@ -39,7 +39,7 @@ class LedgerStore(Protocol):
 
 
 class MemoryLedgerStore:
-    """A ledger that lasts as long as its process: for trying things out, and for tests."""
+    """A ledger in memory, for tests and for a task that has no other store."""
 
     def __init__(self) -> None:
         self._entries: dict[str, tuple[bytes, int]] = {}
@@ -68,8 +68,8 @@ class S3LedgerStore:
     """
     Entries as S3 objects ``{first two hex}/{sha256}.json`` in a folder, changed by compare-and-swap.
 
-    At first use it finds out whether the store honours ``If-None-Match`` and ``If-Match``. One that does not
-    is warned about once and then written plainly: still right for one run at a time.
+    The first write tests whether the store honours ``If-None-Match`` and ``If-Match``. If it does not, a
+    warning is logged and entries are written without conditions: correct for one run at a time.
 
     :param store: The object store.
     :param location: Folder of the ledger.
@@ -88,7 +88,7 @@ class S3LedgerStore:
         """
         Return the entry and its ETag.
 
-        :raises LedgerError: the entry cannot be read; never the same as "there is no entry".
+        :raises LedgerError: the entry cannot be read. It may exist.
         """
         try:
             body, etag = self.store.get_versioned(self.location.bucket, self._key(identity))
@@ -102,17 +102,16 @@ class S3LedgerStore:
             raise LedgerError(
                 f"Ledger entry {self.uri_of(identity)} is not readable ({e.error_count()} problems, first: "
                 f"{e.errors()[0]['msg']}). Nothing was submitted. Put an older version of the object back, "
-                "or "
-                "delete it if you are sure that this track was never submitted; then clear the task."
+                "or delete it if you are sure that this track was never submitted; then clear the task."
             ) from e
 
     def write(self, identity: Identity, entry: LedgerEntry, version: str | None) -> str | None:
         """
         Replace the version that was read.
 
-        :return: Its ETag, where the store honours conditions.
+        :return: The new ETag; ``None`` if the store ignores conditions.
         :raises LedgerConflictError: another writer was first.
-        :raises LedgerError: the store did not take it.
+        :raises LedgerError: the store refused the write, or did not answer.
         """
         bucket, key, body = self.location.bucket, self._key(identity), entry.to_json()
         try:
@@ -127,23 +126,22 @@ class S3LedgerStore:
 
     def _honours_conditions(self) -> bool:
         if self._conditional is None:
-            probe = self.location.key("_conditional-writes-probe")
-            self._conditional = self.store.honours_conditions(self.location.bucket, probe)
+            test_key = f"{self.location.prefix}/_conditional-writes-probe"
+            self._conditional = self.store.honours_conditions(self.location.bucket, test_key)
             if not self._conditional:
                 log.warning(
                     "The object store behind s3://%s ignores conditional writes (If-None-Match, If-Match). "
-                    "The "
-                    "ledger works, but only one run at a time may use it: two at once could pay twice.",
+                    "The ledger works, but only one run at a time may use it: two at once could pay twice.",
                     self.location.bucket,
                 )
         return self._conditional
 
     def _key(self, identity: Identity) -> str:
-        return self.location.key(identity.digest[:2], f"{identity.digest}.json")
+        # Not Location.key: without a prefix the first version wrote "/ab/...", and another key pays again.
+        return f"{self.location.prefix}/{identity.digest[:2]}/{identity.digest}.json"
 
     def _unusable(self, identity: Identity, verb: str, cause: StorageError) -> LedgerError:
         return LedgerError(
-            f"Could not {verb} the ledger entry {self.uri_of(identity)}: {cause} What is not known to be "
-            "unpaid is not paid "
-            "again: check the bucket and its permissions; a retry goes on from what the ledger holds."
+            f"Could not {verb} the ledger entry {self.uri_of(identity)}: {cause} A track that may be paid is "
+            "not paid again: check the bucket and its permissions; a retry continues from the ledger."
         )

@@ -1,4 +1,4 @@
-"""A ledger inside Airflow's task state store, for tasks that land nothing."""
+"""A ledger in Airflow's task state store, for tasks without a destination."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 class TaskStateLedgerStore:
     """
-    Entries in the task state store (Airflow 3.3, AIP-103). They belong to one task instance, beyond retries.
+    Entries in the task state store (Airflow 3.3, AIP-103). One task instance and its retries see them.
 
-    Only one try of a task instance runs at a time, so no compare-and-swap is needed.
+    Only one try of a task instance runs at a time, so it needs no compare-and-swap.
 
     :param accessor: ``context["task_state_store"]``.
     """
@@ -36,7 +36,7 @@ class TaskStateLedgerStore:
         return None
 
     def uri_of(self, identity: Identity) -> str:
-        """Say where the entry is, for messages."""
+        """Return the address of the entry, for messages."""
         return f"task state store, key {self._key(identity)}"
 
     @staticmethod

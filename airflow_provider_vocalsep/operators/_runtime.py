@@ -1,10 +1,10 @@
-"""From an operator and its Airflow context to the runtime of tracks, and from our errors to Airflow's."""
+"""The runtime of an operator in its Airflow context, and the errors and run report of its legs."""
 
 from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
@@ -26,6 +26,7 @@ from airflow_provider_vocalsep.observability import metrics
 from airflow_provider_vocalsep.runs.report import BatchReport
 from airflow_provider_vocalsep.runs.report_file import ReportFile
 from airflow_provider_vocalsep.separation.runtime import (
+    LandingRuntime,
     LandingTarget,
     OnLostSubmit,
     Runtime,
@@ -49,8 +50,8 @@ log = logging.getLogger(__name__)
 Job = TypeVar("Job", bound="LandingJob")
 
 
-class Separating(Protocol):
-    """The arguments that both separating operators have."""
+class SeparatingOperator(Protocol):
+    """The arguments that both separating operators share."""
 
     separation_type: str
     stem_name: str | None
@@ -73,10 +74,8 @@ def airflow_error(error: Exception, *, track_key: object = None) -> Exception:
     """
     Return the error to raise for Airflow, which retries only where a retry may help.
 
-    :param error: Ours, or any other.
-    :param track_key: Key of the track that it is about; a message that does not name it gets it in front.
-    :return: An ``AirflowFailException`` with the same message for an error that no retry mends, else the
-        error itself.
+    :param track_key: Key of the failed track. If the message does not name it, it is put in front.
+    :return: An ``AirflowFailException`` with the same message if no retry may help; otherwise the error.
     """
     if not isinstance(error, VocalSepError):
         return error
@@ -85,9 +84,16 @@ def airflow_error(error: Exception, *, track_key: object = None) -> Exception:
     return error if error.retryable else AirflowFailException(str(error))
 
 
-def raise_for_airflow(error: VocalSepError) -> NoReturn:
-    """Raise what :func:`airflow_error` returns."""
-    raise airflow_error(error) from error
+@contextmanager
+def airflow_errors() -> Iterator[None]:
+    """Raise errors of this provider as :func:`airflow_error` returns them."""
+    try:
+        yield
+    except VocalSepError as e:
+        error = airflow_error(e)
+        if error is e:
+            raise  # with its own cause
+        raise error from e
 
 
 def task_instance_ref(context: Context) -> TaskInstanceRef:
@@ -99,12 +105,14 @@ def task_instance_ref(context: Context) -> TaskInstanceRef:
         task_id=ti.task_id,
         map_index=-1 if ti.map_index is None else ti.map_index,
         try_number=ti.try_number,
-        # Airflow has it since 3.2, and only for a run that was triggered by hand.
+        # Airflow provides it since 3.2, for runs that a user triggered.
         user=getattr(context.get("dag_run"), "triggering_user_name", None),
     )
 
 
-def open_track(operator: Separating, track: Track, context: Context, *, named: str | None = None) -> TrackJob:
+def open_track(
+    operator: SeparatingOperator, track: Track, context: Context, *, named: str | None = None
+) -> TrackJob:
     """
     Open the job of an operator with a single track.
 
@@ -113,28 +121,22 @@ def open_track(operator: Separating, track: Track, context: Context, *, named: s
     needs_s3 = operator.destination or operator.ledger or (track.audio_url or "").startswith("s3://")
     store = open_store(operator) if needs_s3 else None
     asked_by, task_state = task_instance_ref(context), context.get("task_state_store")
-    hook = operator.hook
-    callbacks = CallbackChannel(
-        asked_by, hook.settings, conn_id=operator.vocalsep_conn_id, task_state=task_state, named=named
-    )
-    options = _options_of(operator)
-    return TrackJob(
-        track,
-        Runtime(
-            options=options,
-            asked_by=asked_by,
-            vendor=hook.client,
-            ledger=open_ledger(operator, store, task_state),
-            callbacks=callbacks,
-            store=store,
-            target=open_target(operator, store, options, asked_by)
-            if store and operator.destination
-            else None,
+    hook, options = operator.hook, _options_of(operator)
+    runtime = Runtime(
+        options=options,
+        asked_by=asked_by,
+        vendor=hook.client,
+        target=_open_target(operator, store, options, asked_by) if store and operator.destination else None,
+        ledger=_open_ledger(operator, store, task_state),
+        callbacks=CallbackChannel(
+            asked_by, hook.settings, conn_id=operator.vocalsep_conn_id, task_state=task_state, named=named
         ),
+        store=store,
     )
+    return TrackJob(track, runtime)
 
 
-def open_batch(operator: Separating, context: Context, *, parallel: int) -> Runtime:
+def open_batch(operator: SeparatingOperator, context: Context, *, parallel: int) -> Runtime:
     """Open the runtime of a batch."""
     store, hook = open_store(operator), operator.hook
     asked_by, task_state = task_instance_ref(context), context.get("task_state_store")
@@ -143,12 +145,12 @@ def open_batch(operator: Separating, context: Context, *, parallel: int) -> Runt
         options=options,
         asked_by=asked_by,
         vendor=hook.client,
-        ledger=open_ledger(operator, store, task_state),
+        target=_open_target(operator, store, options, asked_by, max_parallel=parallel),
+        ledger=_open_ledger(operator, store, task_state),
         callbacks=BatchCallbackChannel(
             asked_by, settings, conn_id=operator.vocalsep_conn_id, task_state=task_state
         ),
         store=store,
-        target=open_target(operator, store, options, asked_by, max_parallel=parallel),
         gate=submit_gate(settings.base_url, settings.account, settings.submit_rate),
     )
 
@@ -158,7 +160,14 @@ def open_store(operator: Any) -> ObjectStore:
     return store_from_connection(operator.aws_conn_id, upload_args=operator.upload_args)
 
 
-def open_target(
+def open_landing(operator: Any, options: SeparationOptions, context: Context) -> LandingRuntime:
+    """Open the runtime of an operator that lands a vendor task, and pays nothing."""
+    asked_by, store = task_instance_ref(context), open_store(operator)
+    target = _open_target(operator, store, options, asked_by)
+    return LandingRuntime(options=options, asked_by=asked_by, vendor=operator.hook.client, target=target)
+
+
+def _open_target(
     operator: Any,
     store: ObjectStore,
     options: SeparationOptions,
@@ -166,7 +175,6 @@ def open_target(
     *,
     max_parallel: int = 4,
 ) -> LandingTarget:
-    """Open the destination of an operator, guarded as its connection says."""
     settings, destination = operator.hook.settings, Location.parse(operator.destination)
     guard = DownloadGuard(
         allowed_hosts=settings.download_hosts, allow_private_hosts=settings.allow_private_hosts
@@ -179,7 +187,7 @@ def open_target(
     )
 
 
-def _options_of(operator: Separating) -> SeparationOptions:
+def _options_of(operator: SeparatingOperator) -> SeparationOptions:
     if operator.if_landed not in ("skip", "replace"):
         raise TrackError(f"if_landed is 'skip' or 'replace', not {operator.if_landed!r}.")
     if operator.on_lost_submit not in [policy.value for policy in OnLostSubmit]:
@@ -195,15 +203,6 @@ def _options_of(operator: Separating) -> SeparationOptions:
 
 
 @contextmanager
-def airflow_errors() -> Iterator[None]:
-    """Let Airflow retry what a retry may mend, and fail at once what it cannot."""
-    try:
-        yield
-    except VocalSepError as e:
-        raise_for_airflow(e)
-
-
-@contextmanager
 def track_leg(
     operator: Any,
     context: Context,
@@ -213,11 +212,10 @@ def track_leg(
     check_destination: bool = True,
 ) -> Iterator[Job]:
     """
-    Run one leg of an operator with a single track, and write its run report however the leg ends.
+    Run one leg of an operator with a single track, and write its run report, also after an error.
 
-    :param open_job: Opens the job of the track.
     :param track_key: Key of the track, for messages.
-    :param check_destination: Make sure, before the leg, that stems can be written.
+    :param check_destination: Whether to check, before the leg, that stems can be written.
     """
     reported: Job | None = None
     try:
@@ -234,7 +232,7 @@ def track_leg(
         final, ti = isinstance(error, AirflowFailException), context["ti"]
         retried = not final and ti.try_number <= getattr(ti, "max_tries", 0)
         if reported:
-            reported.row.record_failed(error if error is e else e, final=final)
+            reported.row.record_failed(e, final=final)
             write_report(reported, concluded=not retried)
         if not retried:
             metrics.count_unlanded("failed", 1, task_instance_ref(context), str(operator.separation_type))
@@ -247,9 +245,9 @@ def track_leg(
 
 def write_report(job: LandingJob | None, *, concluded: bool) -> None:
     """
-    Write the run report of a single track. It is an account only: an error is logged and changes nothing.
+    Write the run report of a single track. An error is only logged: nothing depends on this report.
 
-    :param job: The track's; ``None`` if its destination is not known to be usable.
+    :param job: The job of the track; ``None`` before its destination is checked.
     :param concluded: Whether the Airflow task ends here.
     """
     if job is None or job.runtime.target is None:
@@ -263,17 +261,14 @@ def write_report(job: LandingJob | None, *, concluded: bool) -> None:
         log.warning("The run report %s was not written, which changes nothing: %s", file.uri, e)
 
 
-def open_ledger(operator: Separating, store: ObjectStore | None, task_state: Any | None) -> Ledger:
-    """
-    Open the ledger of an operator.
-
-    Without a ``ledger`` and a ``destination`` it is the task state store of the task instance, which survives
-    its retries (Airflow 3.3 and later), or else lasts as long as this try.
-    """
+def _open_ledger(operator: SeparatingOperator, store: ObjectStore | None, task_state: Any | None) -> Ledger:
     return Ledger(_ledger_store_of(operator, store, task_state), on_event=metrics.count_event)
 
 
-def _ledger_store_of(operator: Separating, store: ObjectStore | None, task_state: Any | None) -> LedgerStore:
+def _ledger_store_of(
+    operator: SeparatingOperator, store: ObjectStore | None, task_state: Any | None
+) -> LedgerStore:
+    """Return the store of the ledger; without S3 the task state store, which retries see, or memory."""
     if store is not None and operator.ledger:
         return S3LedgerStore(store, Location.parse(operator.ledger))
     if store is not None and operator.destination:

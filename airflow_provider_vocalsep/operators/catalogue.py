@@ -14,7 +14,6 @@ from typing import IO, TYPE_CHECKING, Any
 from airflow.configuration import conf
 from airflow.providers.common.compat.sdk import BaseHook, BaseOperator
 
-from airflow_provider_vocalsep.api.errors import VocalSepError
 from airflow_provider_vocalsep.api.requests import parse_separation_type
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.catalogue.errors import CatalogueError, NoRoomError
@@ -22,7 +21,7 @@ from airflow_provider_vocalsep.catalogue.plan import Plan, SeenKeys, split_into_
 from airflow_provider_vocalsep.catalogue.sources import read_rows
 from airflow_provider_vocalsep.links.page import PageLink, run_page
 from airflow_provider_vocalsep.observability.lineage import MAX_LISTED, Dataset, report_hook_lineage
-from airflow_provider_vocalsep.operators._runtime import open_store, raise_for_airflow
+from airflow_provider_vocalsep.operators._runtime import airflow_errors, open_store
 from airflow_provider_vocalsep.storage.clients import store_from_connection
 from airflow_provider_vocalsep.storage.errors import DestinationError
 from airflow_provider_vocalsep.storage.location import Location, parse_s3_uri
@@ -59,7 +58,7 @@ def load_tracks(
     :param bad_rows: ``fail`` refuses a catalogue with bad rows and names each; ``skip`` logs and skips them.
     :return: One mapping a track. A row that repeats an earlier one is left out.
     """
-    try:
+    with airflow_errors():
         _validate_bad_rows(bad_rows)
         plan = Plan(
             on_reject=lambda line, reason, _: log.warning("%s line %d: %s", catalogue, line, reason),
@@ -68,8 +67,6 @@ def load_tracks(
         with open_catalogue(catalogue, aws_conn_id) as file:
             tracks = list(plan.read_tracks(read_rows(file, catalogue)))
         _report_rejects(plan, catalogue, bad_rows)
-    except VocalSepError as e:
-        raise_for_airflow(e)
     return [track.model_dump(exclude_none=True) for track in tracks]
 
 
@@ -157,11 +154,10 @@ class PlanCatalogueOperator(BaseOperator):
         """Write the plan and return the addresses of its chunks."""
         ti: Any = context["ti"]
         try:
-            _validate_bad_rows(self.bad_rows)
-            folder = Location.parse(self.destination).run_folder(ti.dag_id, ti.run_id, ti.task_id)
-            written = self._write_plan(open_store(self), folder)
-        except VocalSepError as e:
-            raise_for_airflow(e)
+            with airflow_errors():
+                _validate_bad_rows(self.bad_rows)
+                folder = Location.parse(self.destination).run_folder(ti.dag_id, ti.run_id, ti.task_id)
+                written = self._write_plan(open_store(self), folder)
         except OSError as e:
             if e.errno in _NO_ROOM:
                 raise NoRoomError(e) from e

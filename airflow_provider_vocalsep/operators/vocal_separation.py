@@ -1,4 +1,4 @@
-"""Operators that separate tracks."""
+"""The operator that separates one track."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_vocalsep.separation.track_job import TrackJob
 
-#: Seconds after a submit whose answer was lost for which its callback is waited for: a separation takes 1 to
-#: 3 minutes, and how long vendors repeat a callback is not published.
+#: Seconds after a submit whose answer was lost in which its callback may still come: a separation takes 1 to
+#: 3 minutes, and vendors do not publish how long they repeat a callback.
 ADOPTION_GRACE = 900.0
 
 #: Seconds between two checks for a callback in a worker that waits for it, ``deferrable=False``.
@@ -57,14 +57,14 @@ class VocalSeparationOperator(LineageMixin, BaseOperator):
     Have one track separated and its stems landed in object storage.
 
     Submits the track, waits without holding a worker, lands the stems byte-verified and writes
-    ``manifest.json`` last. What is paid for is written into a ledger first: a retry, a clear, a second DAG
+    ``manifest.json`` last. A ledger records each payment before it is made: a retry, a clear, a second DAG
     run or a lost worker attaches to the vendor's task and never pays again.
 
-    Parts can be left out: without ``destination`` nothing is landed and the vendor's task is returned; with
-    ``wait_for_completion=False`` too, right after the submit.
+    Without ``destination`` nothing is landed, and the vendor's task is returned; with
+    ``wait_for_completion=False`` as well, right after the submit.
 
-    Errors that a retry can mend raise as they are and are retried by Airflow; wrong arguments, a wrong key
-    and an empty balance fail at once. Either way the message says what happens next.
+    Airflow retries errors that may pass; wrong arguments, a wrong key and an empty balance fail at once.
+    Every message says what to do next.
 
     With ``outlets``, the asset event's ``extra`` is the manifest's summary, ``destination``, and ``new`` (1
     if this task landed the track, 0 if it had landed before); an ``AssetAlias`` gets an event for the
@@ -85,18 +85,19 @@ class VocalSeparationOperator(LineageMixin, BaseOperator):
     :param deferrable: Whether to wait in the triggerer (no worker is held) or in the worker.
     :param poll_interval: Seconds between status reads; by default 30, and 300 as a safety net where the
         connection has callbacks switched on. (templated)
-    :param timeout: Seconds from the submit until the wait is given up. The vendor's task goes on and stays in
-        the ledger; a retry attaches to it. (templated)
+    :param timeout: Seconds from the submit until the wait is given up. The vendor's task continues and stays
+        in the ledger; a retry attaches to it. (templated)
     :param if_landed: ``skip`` returns the manifest of a track whose stems are there already; ``replace``
         downloads and writes them again, from the task that is paid for. (templated)
-    :param on_lost_submit: What to do about a submit whose answer was lost, so that it may or may not have
-        been paid. With callbacks its vendor task is waited for and adopted first. When none comes, and
-        without callbacks at once: ``adopt`` (default) never pays again but fails with the way out; a retry
-        with ``resubmit`` submits anew, which may pay twice. ``fail`` does not wait. (templated)
-    :param adoption_grace: Seconds after a submit whose answer was lost for which its callback is waited for.
+    :param on_lost_submit: What to do about a submit whose answer was lost, so that it may have been paid.
+        With callbacks the operator first waits for the one that names the vendor task, and adopts that task.
+        If none comes, and without callbacks at once: ``adopt`` (default) never pays again, but fails and says
+        what to do; with ``resubmit`` a retry submits again, which may pay twice. ``fail`` does not wait for a
+        callback. (templated)
+    :param adoption_grace: Seconds after a submit whose answer was lost in which its callback may still come.
         (templated)
     :param max_submissions: How often in a row this task instance pays for a track that the vendor accepts and
-        then fails on. Refunded ones do not count.
+        then fails. Refunded submissions do not count.
     :param upload_args: Extra arguments of every upload, with the names of S3's ``PutObject``, for example
         ``ServerSideEncryption``, ``SSEKMSKeyId``, ``StorageClass``, ``Tagging``, ``ACL``. (templated)
     :return: With ``destination`` the manifest's summary (URIs, sizes, digests; a few kB), else a mapping with
@@ -184,12 +185,12 @@ class VocalSeparationOperator(LineageMixin, BaseOperator):
         return VocalSeparationHook(self.vocalsep_conn_id)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Secure the separation, then wait, then land; whatever of it is done already is not done again."""
+        """Secure the separation, wait for it, land it; steps that are done already are not repeated."""
         with self._leg(context) as job:
             return self._separate(context, job)
 
     def execute_adoption(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Go on after a lost submit, once its callback has come or none is expected any more."""
+        """Continue after a lost submit, once its callback has come or none is expected any more."""
         with self._leg(context, named=(event or {}).get("vendor_task_id")) as job:
             return self._separate(context, job)
 
@@ -200,12 +201,13 @@ class VocalSeparationOperator(LineageMixin, BaseOperator):
         attempt_id: str = "",
         submitted_at: str | None = None,
     ) -> dict[str, Any]:
-        """Land the stems, once the vendor has called back or the trigger has seen its task end."""
+        """Land the stems, after the vendor has called back or the trigger has seen its task end."""
         with self._leg(context, check_destination=False) as job:
             outcome, vendor_task_id, message = validate_event(event)
             since = datetime.fromisoformat(submitted_at) if submitted_at else datetime.now(tz=timezone.utc)
             submission = Submission(vendor_task_id, since, attempt_id=attempt_id)
             job.resume(submission)
+            self._record_lineage(job)
             self._raise_unless_ended(job, outcome, message)
             return self._land_or_wait(context, job, submission)
 
@@ -223,6 +225,7 @@ class VocalSeparationOperator(LineageMixin, BaseOperator):
         secured = job.secure()
         if isinstance(secured, AwaitingCallback):
             secured = self._await_callback(job, secured)
+        self._record_lineage(job)
         context["ti"].xcom_push(key="vendor_task_id", value=job.row.vendor_task_id)
         if isinstance(secured, Manifest):
             return self._finish(context, job, secured)
@@ -253,21 +256,18 @@ class VocalSeparationOperator(LineageMixin, BaseOperator):
         return self._await_callback(job, secured) if isinstance(secured, AwaitingCallback) else secured
 
     def _land_or_wait(self, context: Context, job: TrackJob, submission: Submission) -> dict[str, Any]:
-        task = job.look()
+        task = job.poll()
         if task is None:
             return self._wait(context, job, submission)
         if job.location is None:
-            self._note_lineage(job)
             return outcome_of(task)
         self.log.info("Vendor task %s is finished: landing its stems.", task.task_id)
         manifest = job.land(task)
-        self._note_lineage(job)
         own_file = self.lineage.inputs if job.track.audio_url else ()
         report_hook_lineage(self.aws_conn_id, inputs=own_file, outputs=stem_datasets(manifest))
         return self._finish(context, job, manifest)
 
     def _wait(self, context: Context, job: TrackJob, submission: Submission) -> dict[str, Any]:
-        self._note_lineage(job)
         wait = Wait.plan(
             submission,
             timeout=float(self.timeout),
@@ -277,8 +277,7 @@ class VocalSeparationOperator(LineageMixin, BaseOperator):
         if self.deferrable:
             self._defer(wait, submission)
         self.log.info(
-            "Waiting for vendor task %s in this worker; its record is read every %g s. A retry attaches to "
-            "it.",
+            "Waiting for vendor task %s in this worker, with a read every %g s. A retry attaches to it.",
             wait.vendor_task_id,
             wait.poll_interval,
         )
@@ -316,7 +315,6 @@ class VocalSeparationOperator(LineageMixin, BaseOperator):
     def _finish(self, context: Context, job: TrackJob, manifest: Manifest) -> dict[str, Any]:
         assert job.location  # noqa: S101 - it has landed
         self.stems_link = job.runtime.landing.store.console_url(job.location)
-        self._note_lineage(job)
         self.lineage = self.lineage.with_stems(manifest)
         self.log.info(
             "%d stems of track %r are at %s. Another request for them pays nothing.",
@@ -330,7 +328,7 @@ class VocalSeparationOperator(LineageMixin, BaseOperator):
         )
         return summary
 
-    def _note_lineage(self, job: TrackJob) -> None:
+    def _record_lineage(self, job: TrackJob) -> None:
         vendor = self.hook.settings.base_url
         audio = Dataset.of_track(job.track, vendor)
         self.lineage = Lineage(inputs=(audio,), vendor=vendor, vendor_task_id=job.row.vendor_task_id)

@@ -47,17 +47,17 @@ _NAMED = 10
 
 
 class BatchFailedError(VocalSepError):
-    """More tracks of a batch failed than it was told to put up with."""
+    """More tracks of a batch failed than ``max_failed`` allows."""
 
 
 class VocalSeparationBatchOperator(LineageMixin, BaseOperator):
     """
     Have hundreds of tracks separated and landed in one Airflow task.
 
-    Submits in the vendor's pace, waits without holding a worker, and lands what is ready side by side; it is
-    resumed a handful of times, not once per track. Every track has its entry in the same ledger as
-    :class:`~airflow_provider_vocalsep.operators.vocal_separation.VocalSeparationOperator` uses: a retry of
-    the batch does only what is missing and never pays again.
+    Submits at the vendor's rate, waits without holding a worker, and lands finished tracks in parallel. It
+    resumes a handful of times, not once per track. Each track has an entry in the ledger that
+    :class:`~airflow_provider_vocalsep.operators.vocal_separation.VocalSeparationOperator` uses, too: a retry
+    of the batch does only what is missing and never pays again.
 
     A track that fails does not stop the others. The state of each is in the run report, JSON Lines below the
     destination (docs/audit.md); its address is returned.
@@ -81,12 +81,12 @@ class VocalSeparationBatchOperator(LineageMixin, BaseOperator):
     :param deferrable: Whether to wait in the triggerer or in the worker.
     :param poll_interval: Seconds between status reads of a track; by default 30, and 300 as a safety net
         where the connection has callbacks switched on. (templated)
-    :param linger: Seconds for which ended tracks gather before the task is resumed for them.
+    :param linger: Seconds from the first ended track until the task resumes for all that have ended by then.
     :param timeout: Seconds from its submit until the wait for a track is given up. (templated)
     :param if_landed: ``skip`` or ``replace``, as for one track. (templated)
     :param on_lost_submit: What to do about submits whose answer was lost, as for one track. (templated)
-    :param adoption_grace: Seconds after such a submit for which its callback is waited for. (templated)
-    :param max_submissions: How often this task pays for a track that the vendor accepts and then fails on.
+    :param adoption_grace: Seconds after such a submit in which its callback may still come. (templated)
+    :param max_submissions: How often this task pays for a track that the vendor accepts and then fails.
     :param parallel: Tracks that are submitted or landed at the same time.
     :param upload_args: Extra arguments of every upload, with the names of S3's ``PutObject``. (templated)
     :return: Counts (``tracks``, ``landed``, ``failed``, ``left``, ``before``, ``submits``, ``stems``,
@@ -178,17 +178,17 @@ class VocalSeparationBatchOperator(LineageMixin, BaseOperator):
         return VocalSeparationHook(self.vocalsep_conn_id)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Go through all tracks by what the ledger says of each, then wait for those that the vendor has."""
+        """Start all tracks by their ledger entries, then wait for the vendor."""
         ti: Any = context["ti"]
         ti.xcom_push(key=PageLink.key, value=self.page(ti))
         with airflow_errors():
             job = self._open(context, resumed=False)
             job.check_destination()
             job.begin()
-            return self._go_on(context, job)
+            return self._wait(context, job)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Land what has ended; wait for the rest."""
+        """Land the tracks that have ended; wait for the others."""
         with airflow_errors():
             job = self._open(context, resumed=True)
             ended = parse_batch_event(event)
@@ -196,9 +196,9 @@ class VocalSeparationBatchOperator(LineageMixin, BaseOperator):
             self.log.info(
                 "%d vendor tasks were waited for and %s: landing what is ready.", len(job.waiting), what
             )
-            job.begin()  # where the report is gone, by the ledger
+            job.begin()  # only if the report is missing
             job.resume(ended)
-            return self._go_on(context, job)
+            return self._wait(context, job)
 
     def _open(self, context: Context, *, resumed: bool) -> BatchJob:
         runtime = open_batch(self, context, parallel=self.parallel)
@@ -208,7 +208,7 @@ class VocalSeparationBatchOperator(LineageMixin, BaseOperator):
         before = runtime.landing.report_file.read()
         if resumed and before is None:
             self.log.warning(
-                "The run report %s is gone; going by the ledger.", runtime.landing.report_file.uri
+                "The run report %s is missing; reading the ledger instead.", runtime.landing.report_file.uri
             )
         report = before if resumed and before else BatchReport.of(tracks, before)
         runtime.budget = self._budget(report, CREDITS[runtime.options.separation_type])
@@ -219,7 +219,8 @@ class VocalSeparationBatchOperator(LineageMixin, BaseOperator):
         spent = price * sum(row.submits for row in report.rows.values())
         return Budget(None if credits is None else credits - spent, price)
 
-    def _go_on(self, context: Context, job: BatchJob) -> dict[str, Any]:
+    def _wait(self, context: Context, job: BatchJob) -> dict[str, Any]:
+        """Defer, or wait in the worker, until every track has ended; then conclude."""
         if job.waiting and job.all_called_back():
             job.resume({})
         while job.waiting or job.report.rows_in(RowState.IN_DOUBT):
@@ -233,8 +234,7 @@ class VocalSeparationBatchOperator(LineageMixin, BaseOperator):
     def _plan_wait(self, job: BatchJob) -> dict[str, Any]:
         """Return the arguments of the poller, and of the trigger that runs it."""
         waiting, doubts = job.waiting, job.report.rows_in(RowState.IN_DOUBT)
-        # The vendor calls back whoever submitted; with one track of another DAG run, all are read as if
-        # nobody called back.
+        # The vendor calls back only the task instance that submitted a track.
         ours = all(row.calls_back for row in job.report.rows_in(RowState.WAITING))
         calls_back = job.runtime.callbacks.enabled and self.deferrable and ours
         now = time.time()
@@ -253,8 +253,7 @@ class VocalSeparationBatchOperator(LineageMixin, BaseOperator):
         until = datetime.fromtimestamp(wait["deadline"], tz=timezone.utc).isoformat(timespec="seconds")
         self.log.info(
             "Waiting for %d vendor tasks%s until %s; no worker is held. Stems land when all have ended, or "
-            "%g s after the "
-            "first of those that have. A retry attaches to the same ones.",
+            "%g s after the first has. A retry attaches to the same tasks.",
             len(wait["waiting"]),
             f" and the callbacks of {len(doubts)} submits whose answer was lost" if doubts else "",
             until,
@@ -284,7 +283,7 @@ class VocalSeparationBatchOperator(LineageMixin, BaseOperator):
         failed = report.rows_in(RowState.FAILED)
         too_many = len(failed) > self._may_fail(len(report.rows))
         retried = too_many and not all(row.final for row in failed) and ti.try_number <= ti.max_tries
-        # A clear of a batch that has ended asks for its failures again, those for good too.
+        # Clearing a batch that has ended retries all its failures, also final ones.
         report.concluded = not retried
         file.write(report)
         totals = report.totals()
@@ -298,8 +297,7 @@ class VocalSeparationBatchOperator(LineageMixin, BaseOperator):
         if job.out_of_credits:
             raise AirflowFailException(
                 f"{totals['left']} tracks were left: {job.stopped} {totals['landed']} landed. Top the "
-                "account up and clear "
-                f"this task; nothing is paid twice. Report: {file.uri}"
+                f"account up and clear this task; nothing is paid twice. Report: {file.uri}"
             )
         if too_many:
             raise _batch_error(report, file.uri, retried=retried)

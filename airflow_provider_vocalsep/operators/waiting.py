@@ -1,4 +1,4 @@
-"""How long, how often and where an operator waits for a vendor task."""
+"""The plan of a wait for a vendor task: deadline, poll interval, first read."""
 
 from __future__ import annotations
 
@@ -19,21 +19,17 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.separation.submitting import Submission
 
 
-#: ``None``, also as a template renders it.
-_NOT_GIVEN = (None, "", "None")
-
-
 def number_or_none(value: float | str | None) -> float | None:
-    """Read a number that may be left out, also as a template renders it."""
-    return None if value in _NOT_GIVEN else float(value)
+    """Parse an optional number, also as a template renders it."""
+    return None if value in (None, "", "None") else float(value)
 
 
 def poll_interval_of(poll_interval: float | str | None, *, calls_back: bool) -> float:
     """
     Return the seconds between status reads of a track.
 
-    :param poll_interval: As the user gave it; ``None`` or nothing for the default.
-    :param calls_back: The vendor calls back; reads are a safety net.
+    :param poll_interval: The operator's argument; ``None`` or empty for the default.
+    :param calls_back: Whether the vendor calls back, so that reads are a safety net.
     """
     given = number_or_none(poll_interval)
     default = SAFETY_POLL_INTERVAL if calls_back else DEFAULT_POLL_INTERVAL
@@ -43,13 +39,12 @@ def poll_interval_of(poll_interval: float | str | None, *, calls_back: bool) -> 
 @dataclass(frozen=True)
 class Wait:
     """
-    One wait, whoever does it.
+    A wait for a vendor task, in the triggerer or in the worker.
 
-    :param vendor_task_id: The vendor task.
     :param deadline: When to give up, in epoch seconds.
     :param poll_interval: Seconds between status reads.
     :param visible_by: Until when an unknown id counts as not visible yet, in epoch seconds.
-    :param calls_back: The vendor calls the waiting task instance back; reads are a safety net.
+    :param calls_back: Whether the vendor calls the waiting task instance back.
     :param read_at_once: Whether the first read comes before any sleep.
     """
 
@@ -62,31 +57,30 @@ class Wait:
 
     @classmethod
     def plan(
-        cls, secured: Submission, *, timeout: float, poll_interval: float | str | None, deferrable: bool
+        cls, submission: Submission, *, timeout: float, poll_interval: float | str | None, deferrable: bool
     ) -> Wait:
         """
-        Plan the wait for a task that is paid for.
+        Plan the wait for a vendor task.
 
-        :param secured: The task.
-        :param timeout: Seconds from the submit. A retry keeps the deadline; past it, it waits its full time
-            again.
-        :param poll_interval: Seconds between status reads; ``None`` or nothing for the default.
-        :param deferrable: Whether it is parked; a worker that waits hears no callback.
+        :param timeout: Seconds from the submit. A retry keeps the deadline; after it, a retry waits the full
+            time again.
+        :param poll_interval: See :func:`poll_interval_of`.
+        :param deferrable: Whether the triggerer waits. A callback does not reach a worker that waits itself.
         """
-        now, submitted_at = time.time(), secured.submitted_at.timestamp()
-        calls_back = secured.calls_back and deferrable
+        now, submitted_at = time.time(), submission.submitted_at.timestamp()
+        calls_back = submission.calls_back and deferrable
         return cls(
-            secured.vendor_task_id,
+            submission.vendor_task_id,
             deadline=submitted_at + timeout if submitted_at + timeout > now else now + timeout,
             poll_interval=poll_interval_of(poll_interval, calls_back=calls_back),
             visible_by=submitted_at + VISIBILITY_GRACE,
             calls_back=calls_back,
-            # What was submitted just now is not done yet; if it is, the receiver of callbacks knows.
-            read_at_once=not (calls_back and secured.submitted_now),
+            # A task that was submitted just now has not ended, or has already called back.
+            read_at_once=not (calls_back and submission.submitted_now),
         )
 
     def trigger(self, vocalsep_conn_id: str) -> VocalSeparationTrigger:
-        """Return the trigger that does it."""
+        """Return the trigger for this wait."""
         return VocalSeparationTrigger(
             vendor_task_id=self.vendor_task_id,
             deadline=self.deadline,
@@ -97,7 +91,7 @@ class Wait:
         )
 
     def poller(self) -> Poller:
-        """Return what decides, for a wait in this process."""
+        """Return the poller for this wait in the worker."""
         return Poller(
             self.vendor_task_id,
             poll_interval=self.poll_interval,
@@ -107,7 +101,7 @@ class Wait:
 
     @property
     def airflow_timeout(self) -> timedelta:
-        """Airflow's own limit: later than the trigger's deadline, whose event says what is next."""
+        """Airflow's timeout of the deferral, later than the trigger's deadline: the trigger's event wins."""
         return timedelta(seconds=self.deadline - time.time() + self.poll_interval + 60)
 
     def __str__(self) -> str:

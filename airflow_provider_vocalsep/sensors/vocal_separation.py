@@ -14,10 +14,9 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider_vocalsep.api.errors import VocalSepError
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook, outcome_of
 from airflow_provider_vocalsep.links.page import PageLink, search_page
-from airflow_provider_vocalsep.operators._runtime import raise_for_airflow
+from airflow_provider_vocalsep.operators._runtime import airflow_errors
 from airflow_provider_vocalsep.separation.polling import (
     DEFAULT_POLL_INTERVAL,
     VISIBILITY_GRACE,
@@ -50,7 +49,7 @@ class VocalSeparationSensor(BaseSensorOperator):
     :param deferrable: Whether the triggerer waits, or a worker.
     :param poke_interval: Seconds between status reads.
     :param timeout: Seconds after which the wait fails for good. The vendor's task continues.
-    :param fail_on_failed_task: Whether a task that the vendor gave up fails the sensor; otherwise the sensor
+    :param fail_on_failed_task: Whether a task that the vendor failed fails the sensor; otherwise the sensor
         returns it.
     :return: ``vendor_task_id``, ``status``, and ``stems``, the address of each stem at the vendor by its
         name.
@@ -102,8 +101,8 @@ class VocalSeparationSensor(BaseSensorOperator):
         if isinstance(step, Ended):
             self._raise_for_outcome(step.outcome, step.message)
             return PokeReturnValue(is_done=True, xcom_value=outcome_of(task) if task else None)
-        if step.trouble:
-            self.log.warning("Vendor task %s: %s; reading again.", self.vendor_task_id, step.trouble)
+        if step.problem:
+            self.log.warning("Vendor task %s: %s; reading again.", self.vendor_task_id, step.problem)
         elif not self.deferrable:
             self.log.info(
                 "Vendor task %s is under way; reading again in %.0f s.",
@@ -123,12 +122,10 @@ class VocalSeparationSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the record of the task; wait on if it does not confirm a callback."""
-        try:
+        with airflow_errors():
             outcome, vendor_task_id, message = validate_event(event)
             self._raise_for_outcome(outcome, message)
             task = self.hook.read_task(vendor_task_id)
-        except VocalSepError as e:
-            raise_for_airflow(e)
         if task is None:
             raise AirflowFailException(f"The vendor no longer knows task {vendor_task_id}.")
         if outcome is WaitOutcome.CALLED_BACK and not (task.finished or task.failed):
@@ -137,7 +134,7 @@ class VocalSeparationSensor(BaseSensorOperator):
         if task.failed and self.fail_on_failed_task:
             reason = task.error_message or task.status
             raise AirflowFailException(
-                f"The vendor gave up task {vendor_task_id}: {reason}. Submit the track again."
+                f"The vendor failed task {vendor_task_id}: {reason}. Submit the track again."
             )
         return outcome_of(task)
 

@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class AwaitingCallback:
     """
-    A submit's answer was lost and the vendor is to call back about it: wait, then secure again.
+    A submit's answer was lost, and its callback may still come: wait for it, then secure the track again.
 
     :param attempt_id: The attempt that the callback will name.
-    :param until: How long it is worth waiting.
-    :param message: What is waited for, and what happens then.
+    :param until: End of the wait.
+    :param message: For the log: which callback, until when, and what happens then.
     """
 
     attempt_id: str
@@ -39,11 +39,10 @@ def adopt(
     lost: Attempt, identity: Identity, track_key: str, runtime: Runtime
 ) -> Attach | AwaitingCallback | None:
     """
-    Take over the vendor task that a callback has named.
+    Adopt the vendor task that a callback about a lost submit names.
 
     :param lost: The attempt whose answer was lost.
-    :param identity: What it submitted.
-    :return: ``None`` when no callback has come and none can be expected any more.
+    :return: ``None`` if no callback has come, and none can come any more.
     """
     ledger, callbacks, policy = runtime.ledger, runtime.callbacks, runtime.options.on_lost_submit
     if not callbacks.enabled or policy is OnLostSubmit.FAIL:
@@ -66,10 +65,7 @@ def adopt(
         lost.attempt_id,
         until,
         f"Track {track_key!r} may have been paid for at {lost.claimed_at.isoformat(timespec='seconds')} and "
-        "the vendor's "
-        f"answer was lost. Waiting until {until.isoformat(timespec='seconds')} for its callback, which names "
-        "the "
-        f"vendor task (attempt {lost.attempt_id}); then on_lost_submit={policy.value!r} decides. Nothing is "
-        "submitted "
-        "meanwhile.",
+        f"the vendor's answer was lost. Waiting until {until.isoformat(timespec='seconds')} for its "
+        f"callback, which names the vendor task (attempt {lost.attempt_id}); then "
+        f"on_lost_submit={policy.value!r} decides. Nothing is submitted meanwhile.",
     )

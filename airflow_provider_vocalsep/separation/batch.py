@@ -1,10 +1,8 @@
 """
-Many tracks in one process: secured in the vendor's pace, waited for together, landed side by side.
+The job of many tracks: submitted at the vendor's rate, waited for together, landed in parallel.
 
-One leg of a batch is one process: :meth:`BatchJob.begin` or :meth:`BatchJob.resume`, then somebody waits for
-what is
-:attr:`~BatchJob.waiting`. Between legs everything is in the ledger and the report; a leg that dies loses
-nothing.
+Each leg is a process of its own: :meth:`BatchJob.begin` or :meth:`BatchJob.resume`, then a wait for all that
+is :attr:`~BatchJob.waiting`. Between legs all state is in ledger and run report; a killed leg loses nothing.
 """
 
 from __future__ import annotations
@@ -14,14 +12,19 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from airflow_provider_vocalsep.api.errors import OutOfCreditsError, SeparationFailedError, VocalSepError
+from airflow_provider_vocalsep.api.errors import (
+    OutOfCreditsError,
+    SeparationFailedError,
+    Verdict,
+    VocalSepError,
+)
 from airflow_provider_vocalsep.landing.manifest import Manifest
 from airflow_provider_vocalsep.ledger.source import source_of
 from airflow_provider_vocalsep.runs.report import RowState
 from airflow_provider_vocalsep.separation.adoption import AwaitingCallback
 from airflow_provider_vocalsep.separation.polling import WaitOutcome
 from airflow_provider_vocalsep.separation.runtime import BudgetSpentError
-from airflow_provider_vocalsep.separation.track_job import LandingJob, TrackJob
+from airflow_provider_vocalsep.separation.track_job import TrackJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,8 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Tracks that are under way at the same time: enough to fill the vendor's window at a second a submit, and to
-#: keep a connection busy while another one's stems are being checked.
+#: Tracks that are processed at the same time: enough to fill the vendor's window at a second a submit, and
+#: to download the stems of one while those of another are checked.
 PARALLEL = 8
 
 #: Tracks between two lines of progress in the log.
@@ -44,10 +47,9 @@ class BatchJob:
     """
     Runs the tracks of a batch.
 
-    :param tracks: The tracks; keys are unique.
-    :param report: Where their states are kept.
-    :param runtime: What they work with.
-    :param parallel: Tracks under way at the same time.
+    :param tracks: The tracks, with unique keys.
+    :param report: The run report, which holds their states.
+    :param parallel: Tracks that are processed at the same time.
     """
 
     def __init__(
@@ -57,16 +59,16 @@ class BatchJob:
         self.report = report
         self.runtime = runtime
         self.parallel = parallel
-        #: Why no more tracks are claimed, once that is so.
+        #: Why no more tracks are submitted; ``None`` while they are.
         self.stopped: str | None = None
-        #: Whether that is because of the account, and not of this batch's own budget.
+        #: Whether the account is the reason, and not the budget of this batch.
         self.out_of_credits = False
         self._done = 0
         self._lock = threading.Lock()
 
     @property
     def waiting(self) -> dict[str, float]:
-        """When each vendor task that is waited for was submitted, in epoch seconds, by its id."""
+        """Submit time of each vendor task that is waited for, in epoch seconds, by its id."""
         return {
             row.vendor_task_id: row.submitted_at.timestamp()
             for row in self.report.rows_in(RowState.WAITING)
@@ -74,16 +76,16 @@ class BatchJob:
         }
 
     def check_destination(self) -> None:
-        """Check that stems can be written, see :meth:`LandingJob.check_destination`."""
+        """Check that stems can be written, see :meth:`.LandingJob.check_destination`."""
         for track in list(self.tracks.values())[:1]:
-            LandingJob(track, self.runtime).check_destination()
+            TrackJob(track, self.runtime).check_destination()
 
     def all_called_back(self) -> bool:
-        """Read the callbacks again; return whether one has come for every vendor task waited for."""
+        """Read the callbacks again; return whether all vendor tasks waited for have called back."""
         return all(self._called_back(RowState.WAITING))
 
     def doubt_called_back(self) -> bool:
-        """Read the callbacks again; return whether one has come for a submit whose answer was lost."""
+        """Read the callbacks again; return whether any submit whose answer was lost has called back."""
         return any(self._called_back(RowState.IN_DOUBT))
 
     def _called_back(self, state: RowState) -> list[bool]:
@@ -91,14 +93,14 @@ class BatchJob:
         return [bool(self.runtime.callbacks.events_of(row.attempt_id)) for row in self.report.rows_in(state)]
 
     def begin(self) -> None:
-        """Go through all tracks, by what the ledger says of each: land what is done, submit what is new."""
+        """Start all tracks by their ledger entries: land what is separated, submit what is new."""
         self._each(self._begin, self.report.rows_in(RowState.PLANNED), "started")
 
     def resume(self, ended: Mapping[str, tuple[WaitOutcome, str]]) -> None:
         """
-        Go on with what has ended or was called back about, and with what is in doubt.
+        Continue with the tracks whose vendor tasks have ended or called back, and with those in doubt.
 
-        :param ended: How the wait for each vendor task ended, and the message about it.
+        :param ended: Outcome and message of the wait for each vendor task that has ended.
         """
         rows = [
             row
@@ -113,7 +115,7 @@ class BatchJob:
         self._each(self._begin, self.report.rows_in(RowState.IN_DOUBT), "checked again")
 
     def _each(self, step: Callable[[TrackJob], None], rows: Iterable[TrackRow], done: str) -> None:
-        """Take a step for all rows, side by side; those with the same audio one after the other."""
+        """Take a step for all rows, in parallel; those with the same audio one after the other."""
         waves: list[list[TrackRow]] = []
         seen: dict[str, int] = {}
         for row in rows:
@@ -134,8 +136,8 @@ class BatchJob:
             log.info("%d of %d tracks %s.", self._done, of, done)
 
     def _guarded(self, step: Callable[[TrackJob], None], row: TrackRow) -> None:
-        """Take a step for one track; what goes wrong with it ends in its row."""
-        if self.stopped and row.vendor_task_id is None:
+        """Take a step for one track; its errors end in its row."""
+        if self.stopped and row.state is RowState.PLANNED:
             row.state, row.message = RowState.LEFT, self.stopped
             return
         job = TrackJob(self.tracks[row.track], self.runtime, row)
@@ -145,8 +147,7 @@ class BatchJob:
             self._stop(row, e)
         except VocalSepError as e:
             row.record_failed(e, final=not e.retryable)
-            named = repr(row.track) in str(e)
-            log.error("%s", e if named else f"Track {row.track!r}: {e}")
+            log.error("%s", e if repr(row.track) in str(e) else f"Track {row.track!r}: {e}")
         try:
             job.count_money()
         except VocalSepError as e:
@@ -157,7 +158,7 @@ class BatchJob:
         if isinstance(secured, AwaitingCallback):
             log.warning("%s", secured.message)
         elif not isinstance(secured, Manifest) and (job.called_back or not secured.submitted_now):
-            self._look(job)  # the vendor may be done already
+            self._poll(job)  # it may have ended already
 
     def _end(self, job: TrackJob, outcome: WaitOutcome, message: str) -> None:
         if outcome in (WaitOutcome.UNKNOWN, WaitOutcome.REFUSED, WaitOutcome.GAVE_UP):
@@ -165,14 +166,14 @@ class BatchJob:
             job.row.final = outcome is not WaitOutcome.GAVE_UP
             job.stop_waiting(message)
         else:
-            self._look(job)
+            self._poll(job)
 
-    def _look(self, job: TrackJob) -> None:
-        """Read the vendor's record; land a finished task, submit a failed one again where it may help."""
+    def _poll(self, job: TrackJob) -> None:
+        """Read the vendor's record; land a finished task, submit a failed one again if that may succeed."""
         try:
-            task = job.look()
+            task = job.poll()
         except SeparationFailedError as e:
-            if not e.retryable:
+            if e.verdict is Verdict.FATAL:
                 raise
             log.warning("%s Submitting it again.", e)
             self._begin(job)

@@ -1,8 +1,7 @@
 """
-When to read which of many vendor tasks, and when to resume their batch, without I/O and without a clock.
+The decision when to read each of many vendor tasks, and when to resume their batch. Without I/O or clock.
 
-What one answer means is decided as for a single task, see
-:mod:`~airflow_provider_vocalsep.separation.polling`.
+Each answer means the same as for a single task, see :mod:`~airflow_provider_vocalsep.separation.polling`.
 """
 
 from __future__ import annotations
@@ -17,24 +16,23 @@ if TYPE_CHECKING:
 
     from airflow_provider_vocalsep.api.models import SeparationTask
 
-#: Seconds for which a batch lets ended tasks gather before it is resumed for them. A resume costs a process
-#: start; links to stems work for days.
+#: Seconds from the first ended vendor task until a batch resumes. Each resume starts a process; links to
+#: stems are valid for days.
 LINGER = 120.0
 
-#: Ended tasks of which the vendor's usual time is learned.
+#: Ended vendor tasks after which their usual duration is known.
 _ENOUGH = 5
 
 
 class BatchPoller:
     """
-    Watches the vendor tasks of a batch.
+    Decides for the vendor tasks of a batch. All times are epoch seconds.
 
-    :param waiting: When each was submitted, in epoch seconds, by vendor task id.
+    :param waiting: Submit time by vendor task id.
     :param poll_interval: Seconds between two reads of the same task.
-    :param deadline: When to give up, in epoch seconds.
-    :param linger: Seconds from the first ended task until the batch is resumed for what has ended by then.
-    :param until: When the batch is to be resumed whatever has ended; ``None`` for no such time.
-    :param now: Epoch seconds.
+    :param deadline: When to give up.
+    :param linger: Seconds from the first ended task until the batch resumes for all that have ended by then.
+    :param until: When the batch resumes in any case; ``None`` for never.
     :param read_at_once: Whether the first reads come before any sleep.
     """
 
@@ -71,12 +69,12 @@ class BatchPoller:
             self._plan(task_id, first, now)
 
     def due(self, now: float) -> list[str]:
-        """Return what is to be read now, the oldest submit first."""
+        """Return the vendor tasks whose read is due, the oldest submit first."""
         found = [task_id for task_id, at in self._next.items() if at <= now]
         return sorted(found, key=self.submitted.__getitem__)
 
     def on_record(self, task_id: str, task: SeparationTask | None, now: float) -> None:
-        """Take note of a read that worked."""
+        """Decide after a read that succeeded, see :meth:`Poller.on_record`."""
         self.reads += 1
         step = self._pollers[task_id].on_record(task, now)
         if isinstance(step, Ended) and task is not None and task.completed_at and task.created_at:
@@ -84,17 +82,17 @@ class BatchPoller:
         self._plan(task_id, step, now)
 
     def on_error(self, task_id: str, error: Exception, now: float) -> None:
-        """Take note of a read that raised."""
+        """Decide after a read that raised, see :meth:`Poller.on_error`."""
         self.reads += 1
         self._plan(task_id, self._pollers[task_id].on_error(error, now), now)
 
     def is_over(self, now: float) -> bool:
-        """Tell whether the batch is to be resumed."""
+        """Return whether the batch has to resume."""
         idle = not self._next and (bool(self.ended) or self.until is None)
         return idle or now >= self._resume_at()
 
     def sleep(self, now: float) -> float:
-        """Return the seconds until there is something to do."""
+        """Return the seconds until a read is due, or the batch has to resume."""
         if self.is_over(now):
             return 0.0
         return max(0.0, min([*self._next.values(), self._resume_at()]) - now)
@@ -111,11 +109,11 @@ class BatchPoller:
                 self._first_end = now
             return
         at = now + step.seconds
-        if step.trouble is None and len(self._took) >= _ENOUGH:
-            # Not before the vendor is usually done with it.
+        if step.problem is None and len(self._took) >= _ENOUGH:
+            # Not before its usual duration.
             at = max(at, min(self.submitted[task_id] + median(self._took), self._pollers[task_id].deadline))
         self._next[task_id] = at
 
     def outcomes(self) -> dict[str, tuple[WaitOutcome, str]]:
-        """Return how each ended task ended, and the words for it."""
+        """Return outcome and message of each ended vendor task."""
         return {task_id: (ended.outcome, ended.message) for task_id, ended in self.ended.items()}

@@ -1,4 +1,4 @@
-"""The clock that waits go by."""
+"""The clock of a wait."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 class SteadyClock:
     """
-    The time since the epoch as it was at the start, plus what has passed since.
+    Epoch seconds that do not jump: the wall clock is read once, a monotonic clock counts from there.
 
-    Deadlines are wall-clock times, so that they mean the same on every host. While one process waits, though,
-    a jump of its machine's clock must neither end the wait nor stop it for the length of the jump.
+    Deadlines are wall-clock times, valid on every host. A jump of one host's clock must neither end a wait
+    there nor extend it.
 
-    :param wall: Epoch seconds, read once.
-    :param steady: Seconds since any moment, which never jump.
+    :param wall: The wall clock, in epoch seconds.
+    :param steady: The monotonic clock, in seconds.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a presigned link to an own file works: longer than the vendor's queue ever was.
+#: Seconds for which a presigned link to an own file is valid: longer than any queue seen at a vendor.
 PRESIGNED_FOR = 24 * 3600
 
 
@@ -31,9 +31,9 @@ class SourceError(VocalSepError):
 @dataclass(frozen=True)
 class PreparedFile:
     """
-    A track as it is sent to the vendor.
+    A track as it is submitted.
 
-    :param track: The track; its ``audio_url`` is one that the vendor can fetch.
+    :param track: The track, with an ``audio_url`` that the vendor can fetch.
     :param fingerprint: Version of the audio; empty when it cannot change or is not known.
     """
 
@@ -43,10 +43,9 @@ class PreparedFile:
 
 def prepare_file(track: Track, store: ObjectStore | None) -> PreparedFile:
     """
-    Check a track's own file before anything is paid for it.
+    Check a track's own file before it is paid for.
 
-    :param track: The track.
-    :param store: The object store, needed for ``s3://`` addresses.
+    :param store: Needed for ``s3://`` addresses.
     :raises TrackError: the file is missing or larger than the vendor takes.
     :raises SourceError: the bucket did not answer.
     """
@@ -77,7 +76,7 @@ def _prepare_object(track: Track, store: ObjectStore) -> PreparedFile:
 
 
 def _announced_size(url: str) -> int | None:
-    """Ask the host for the size of a file. Presigned links answer only to GET, so it is a GET left unread."""
+    """Ask the host for the size of a file, with a GET that is not read: presigned links reject HEAD."""
     try:
         with requests.get(
             url,
@@ -88,7 +87,7 @@ def _announced_size(url: str) -> int | None:
             size = response.headers.get("Content-Length", "")
             return int(size) if response.ok and size.isdigit() else None
     except requests.RequestException as e:
-        # The vendor may reach what this worker cannot, so this is no reason to refuse.
+        # The vendor may reach a host that this worker cannot reach.
         host = urlsplit(url).netloc
         log.info("Could not read the size of a file at %s (%s); the vendor refuses it if too large.", host, e)
         return None
@@ -98,7 +97,6 @@ def _refuse_large(track: Track, size: int | None) -> None:
     if size is not None and size > MAX_OWN_FILE_BYTES:
         raise TrackError(
             f"Track {track.key!r}: the file has {size / 2**20:.1f} MB and the vendor takes at most "
-            f"{MAX_OWN_FILE_BYTES // 2**20} MB. Nothing was submitted; encode it smaller (an MP3 at 320 "
-            "kbit/s "
-            "holds about 8 minutes)."
+            f"{MAX_OWN_FILE_BYTES // 2**20} MB. Nothing was submitted; encode it smaller (an MP3 at "
+            "320 kbit/s holds about 8 minutes)."
         )

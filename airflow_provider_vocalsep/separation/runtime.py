@@ -1,4 +1,4 @@
-"""What all tracks of one leg share: account, ledger, object storage, and the operator's options."""
+"""The runtime of one leg, shared by its tracks: account, ledger, object storage, the operator's options."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class OnLostSubmit(str, Enum):
-    """What to do when the answer to a submit was lost and it may have been paid."""
+    """Policy for a submit whose answer was lost: it may have been paid."""
 
     ADOPT = "adopt"
     RESUBMIT = "resubmit"
@@ -35,7 +35,7 @@ class OnLostSubmit(str, Enum):
 
 
 class Vendor(Protocol):
-    """What a job needs of the vendor, as ``client.blocking.VendorClient`` has it."""
+    """A vendor account, as ``client.blocking.VendorClient`` provides it."""
 
     settings: AccountSettings
 
@@ -54,35 +54,35 @@ class Vendor(Protocol):
 
 
 class Callbacks(Protocol):
-    """How the vendor calls one task instance back."""
+    """The callbacks of one task instance."""
 
     @property
     def enabled(self) -> bool:
         """Whether submits ask the vendor to call back."""
 
     def refresh(self) -> None:
-        """Read again which callbacks have come."""
+        """Read the received callbacks again."""
 
     def url_of(self, attempt_id: str) -> str:
         """Return the address that the submit of an attempt gives to the vendor."""
 
     def events_of(self, attempt_id: str) -> Sequence[Event]:
-        """Return the callbacks that came for an attempt, as lines of the ledger's history."""
+        """Return the callbacks about an attempt, as events of the ledger's history."""
 
     def vendor_task_of(self, attempt_id: str) -> str | None:
-        """Return the vendor task that a callback named for an attempt."""
+        """Return the vendor task that the callback about an attempt names."""
 
 
 class BudgetSpentError(VocalSepError):
-    """The credits of this batch are used up."""
+    """The credits that a batch may spend are used up."""
 
 
 class Budget:
     """
-    Credits that a batch may spend.
+    The credits that a batch may spend.
 
-    :param credits: How many; ``None`` for any number.
-    :param price: Credits that one submission costs.
+    :param credits: ``None`` for no limit.
+    :param price: Credits for one submission.
     """
 
     def __init__(self, credits: float | None = None, price: float = 0.0) -> None:
@@ -92,7 +92,7 @@ class Budget:
 
     def take(self) -> None:
         """
-        Set the price of one submission aside.
+        Reserve the price of one submission.
 
         :raises BudgetSpentError: not enough is left.
         """
@@ -107,14 +107,12 @@ class Budget:
 @dataclass(frozen=True)
 class SeparationOptions:
     """
-    What an operator asks for, the same for all of its tracks.
+    The options of an operator, the same for all of its tracks.
 
-    :param separation_type: What to separate each track into.
-    :param stem_name: The stem asked for with ``split_stem_advanced``.
+    :param stem_name: The requested stem of ``split_stem_advanced``.
     :param replace: Land stems again that are in place.
-    :param on_lost_submit: What to do about a submit whose answer was lost.
-    :param adoption_grace: Seconds after such a submit for which its callback is waited for.
-    :param max_submissions: How often one task instance pays in a row for a track that the vendor fails on.
+    :param adoption_grace: Seconds after a submit whose answer was lost in which its callback may still come.
+    :param max_submissions: How often in a row one task instance pays for a track that the vendor fails.
     """
 
     separation_type: SeparationType
@@ -127,14 +125,7 @@ class SeparationOptions:
 
 @dataclass(frozen=True)
 class LandingTarget:
-    """
-    Where the stems and run reports of an operator go.
-
-    :param store: The object store.
-    :param destination: Where stems land.
-    :param lander: What carries them there.
-    :param report_file: The run report of the task instance.
-    """
+    """The destination of an operator, with the run report of its task instance."""
 
     store: ObjectStore
     destination: Location
@@ -142,37 +133,23 @@ class LandingTarget:
     report_file: ReportFile
 
 
-@dataclass
-class Runtime:
+@dataclass(kw_only=True)
+class LandingRuntime:
     """
-    Everything that the tracks of one leg share.
+    What landing needs, shared by the tracks of one leg.
 
-    :param options: What the operator asks for.
     :param asked_by: The task instance and its try.
-    :param vendor: The vendor's client.
-    :param ledger: Where paid separations are kept.
-    :param callbacks: How the vendor calls back.
-    :param store: The object store of own files; ``None`` if nothing lies in S3.
-    :param target: Where stems land; ``None`` if they do not.
-    :param gate: Paces the submits of a batch.
-    :param budget: What a batch may spend.
-    :param sleep: How to wait, in seconds.
+    :param target: ``None`` if the stems are not landed.
     """
 
     options: SeparationOptions
     asked_by: TaskInstanceRef
     vendor: Vendor
-    ledger: Ledger
-    callbacks: Callbacks
-    store: ObjectStore | None = None
     target: LandingTarget | None = None
-    gate: Gate | None = None
-    budget: Budget = field(default_factory=Budget)
-    sleep: Callable[[float], None] = time.sleep
 
     @property
     def landing(self) -> LandingTarget:
-        """Where stems land, for an operator that has a destination."""
+        """The target, for an operator that has a destination."""
         assert self.target is not None  # noqa: S101 - see above
         return self.target
 
@@ -182,3 +159,21 @@ class Runtime:
             return None
         options = self.options
         return self.target.destination.stems(track.key, options.separation_type, options.stem_name)
+
+
+@dataclass(kw_only=True)
+class Runtime(LandingRuntime):
+    """
+    What separating and landing need, shared by the tracks of one leg.
+
+    :param store: The object store of own files; ``None`` if nothing is in S3.
+    :param gate: Paces the submits of a batch; ``None`` for a single track.
+    :param sleep: Waits, in seconds.
+    """
+
+    ledger: Ledger
+    callbacks: Callbacks
+    store: ObjectStore | None = None
+    gate: Gate | None = None
+    budget: Budget = field(default_factory=Budget)
+    sleep: Callable[[float], None] = time.sleep

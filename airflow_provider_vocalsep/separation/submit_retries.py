@@ -1,4 +1,4 @@
-"""How long a submit that is turned away is tried again, and the ledger that does not take its answer."""
+"""Retries of a refused submit, and of recording its answer in the ledger."""
 
 from __future__ import annotations
 
@@ -24,49 +24,42 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which a submit that the vendor turns away as "too fast" is tried again before the Airflow task
-#: is left to its own retries.
+#: Seconds for which a submit is sent again that the vendor refuses as "too fast"; then Airflow retries.
 SUBMIT_PATIENCE = 600.0
 
-#: The same for one of many that share the vendor's window: it may be long until it is its turn.
+#: The same for a batch, whose tracks share the vendor's window: their turn may be hours away.
 PACED_PATIENCE = 6 * 3600.0
 
-#: Tries to write down the vendor's answer. With the waits between them about a minute; S3 is seldom away
-#: longer.
+#: Tries to record the vendor's answer, over about a minute; outages of S3 are seldom longer.
 _RECORD_TRIES = 7
 
-#: Seconds between submits that the vendor turned away, when it names none itself: one, doubling up to thirty.
+#: Seconds until a refused submit is sent again, if the vendor names none: one, doubling up to thirty.
 _PAUSE = wait_exponential(max=30) + wait_random(0, 2)
 
 
 def retry_submit(sleep: Callable[[float], None], *, paced: bool = False) -> Retrying:
     """
-    Return the tries of a submit: again only after a refusal, which has created nothing.
+    Return the tries of a submit. They repeat only after a refusal, which has created nothing.
 
-    :param sleep: How to wait, in seconds.
-    :param paced: Whether a gate spaces the tries, so that they need no back-off of their own.
+    :param paced: Whether a gate spaces the tries; they then have no back-off.
     """
     return Retrying(
         retry=retry_if_exception(_nothing_created),
         wait=_paced if paced else _back_off,
         stop=stop_after_delay(PACED_PATIENCE if paced else SUBMIT_PATIENCE),
-        before_sleep=_tell_turned_away,
+        before_sleep=_log_refusal,
         sleep=sleep,
         reraise=True,
     )
 
 
 def retry_recording(sleep: Callable[[float], None]) -> Retrying:
-    """
-    Return the tries to write down what was paid.
-
-    :param sleep: How to wait, in seconds.
-    """
+    """Return the tries to record what was paid."""
     return Retrying(
         retry=retry_if_exception_type(LedgerError),
         wait=wait_exponential(multiplier=0.5, max=20) + wait_random(0, 1),
         stop=stop_after_attempt(_RECORD_TRIES),
-        before_sleep=_tell_not_recorded,
+        before_sleep=_log_unrecorded,
         sleep=sleep,
         reraise=True,
     )
@@ -78,25 +71,23 @@ def _nothing_created(error: BaseException) -> bool:
     return isinstance(error, VendorUnreachableError)
 
 
-def _tell_turned_away(state: RetryCallState) -> None:
-    """Log a refusal, but not those without a pause: a batch finds the vendor's pace by them."""
-    if seconds := _pause_before(state):
+def _log_refusal(state: RetryCallState) -> None:
+    """Log a refusal, except those without a pause: by these a batch measures the vendor's rate."""
+    if seconds := _pause(state):
         log.warning(
-            "The submit was turned away, nothing was paid: %s Sending it again in %.0f s.",
-            _error(state),
-            seconds,
+            "The submit was refused, nothing was paid: %s Sending it again in %.0f s.", _error(state), seconds
         )
 
 
-def _tell_not_recorded(state: RetryCallState) -> None:
+def _log_unrecorded(state: RetryCallState) -> None:
     log.warning(
-        "The vendor's answer is not in the ledger yet: %s Writing it again in %.0f s.",
+        "The vendor's answer is not in the ledger yet: %s Trying again in %.0f s.",
         _error(state),
-        _pause_before(state),
+        _pause(state),
     )
 
 
-def _pause_before(state: RetryCallState) -> float:
+def _pause(state: RetryCallState) -> float:
     return state.next_action.sleep if state.next_action else 0.0
 
 
@@ -105,12 +96,9 @@ def _error(state: RetryCallState) -> BaseException | None:
 
 
 def _paced(state: RetryCallState) -> float:
-    """Wait for a vendor that could not be reached; what was turned away waits at the gate."""
-    error = _error(state)
-    return _PAUSE(state) if isinstance(error, VendorUnreachableError) else 0.0
+    """Return a pause for a vendor that cannot be reached; a refused submit waits at the gate instead."""
+    return _PAUSE(state) if isinstance(_error(state), VendorUnreachableError) else 0.0
 
 
 def _back_off(state: RetryCallState) -> float:
-    error = _error(state)
-    asked_for = getattr(error, "retry_after", None) or 0.0
-    return max(asked_for, _PAUSE(state))
+    return max(getattr(_error(state), "retry_after", None) or 0.0, _PAUSE(state))

@@ -42,25 +42,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two reads of a claim that another run is just submitting.
+#: Seconds between two reads of an entry that another task instance is submitting.
 _IN_FLIGHT_PAUSE = 2.0
 
-#: The way out of doubt, for messages.
-_WAY_OUT = (
-    "It is not submitted again by itself. Look at the vendor's list of tasks: if the track is not there, or "
-    "paying "
-    "twice is acceptable, clear this Airflow task with on_lost_submit='resubmit'."
+#: The next step after a lost submit, for messages.
+_NEXT_STEP = (
+    "It is not submitted again without a decision. Check the vendor's list of tasks: if the track is not "
+    "there, or paying twice is acceptable, clear this Airflow task with on_lost_submit='resubmit'."
 )
 
 
 class LostSubmitError(VocalSepError):
-    """A submit may have been paid and its vendor task id is not known; nothing goes on without a person."""
+    """A submit may have been paid and its vendor task id is unknown; a person has to decide."""
 
     retryable = False
 
 
 class ResubmitDueError(VocalSepError):
-    """A submit may have been paid and its vendor task id is not known; a retry submits again."""
+    """A submit may have been paid and its vendor task id is unknown; a retry submits again."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,10 @@ class Submission:
     A separation that is paid for.
 
     :param vendor_task_id: The vendor task to wait for.
-    :param submitted_at: When it was submitted.
-    :param submitted_now: Whether this process submitted it, or found it in the ledger.
-    :param landed: Whether the ledger has its stems at the place asked for.
+    :param submitted_now: Whether this process has submitted it; otherwise the ledger had it.
+    :param landed: Whether, by the ledger, its stems have landed at the requested location.
     :param attempt_id: The attempt that paid for it.
-    :param calls_back: Whether the vendor reports its end to this task instance.
+    :param calls_back: Whether the vendor calls this task instance back.
     """
 
     vendor_task_id: str
@@ -86,12 +84,10 @@ class Submission:
 
 class Submitter:
     """
-    Secures one separation. Holds no state that matters: that is in the ledger.
+    Secures one separation. All state that matters is in the ledger.
 
     :param track: The track as the user wrote it.
-    :param identity: What is paid for once.
-    :param runtime: What it works with.
-    :param manifest_uri: Where the stems are to land; ``None`` when they are not landed.
+    :param manifest_uri: Address of the manifest to come; ``None`` if the stems are not landed.
     """
 
     def __init__(
@@ -106,15 +102,15 @@ class Submitter:
 
     @cached_property
     def prepared(self) -> PreparedFile:
-        """The track as it is sent, and the version of its audio."""
+        """The track as it is submitted, and the version of its audio."""
         return prepare_file(self.track, self.runtime.store)
 
     def secure(self) -> Submission | AwaitingCallback:
         """
-        Make sure that the separation is paid for, once: submit it, or find who did.
+        Pay for the separation once: submit it, or attach to the task instance that did.
 
         :raises LostSubmitError: a submit may have been paid; ``on_lost_submit`` forbids another.
-        :raises ResubmitDueError: a submit may have been paid just now; called again, this submits again.
+        :raises ResubmitDueError: a submit may have been paid just now; the next call submits again.
         :raises VocalSepError: nothing was paid.
         """
         while True:
@@ -136,7 +132,7 @@ class Submitter:
         )
 
     def _wait_for_turn(self, intent: Intent) -> None:
-        """Wait for the vendor's window before the claim: a claim that waits looks like one in doubt."""
+        """Wait for the vendor's window before the claim: a claim that waits would look like a lost submit."""
         gate, budget = self.runtime.gate, self.runtime.budget
         if gate is None and budget.left is None:
             return
@@ -195,10 +191,8 @@ class Submitter:
         policy = self.runtime.options.on_lost_submit
         what = (
             f"Track {self.track.key!r} may have been paid for already: {lost.asked_by} was about to submit "
-            "it at "
-            f"{lost.claimed_at.isoformat(timespec='seconds')} (attempt {lost.attempt_id}) and no answer of "
-            "the "
-            "vendor is recorded."
+            f"it at {lost.claimed_at.isoformat(timespec='seconds')} (attempt {lost.attempt_id}) and no "
+            "answer of the vendor is recorded."
         )
         if policy is OnLostSubmit.RESUBMIT:
             log.warning(
@@ -216,7 +210,7 @@ class Submitter:
             by=self.runtime.asked_by,
             message=f"on_lost_submit={policy.value!r}",
         )
-        raise LostSubmitError(f"{what} {_WAY_OUT} Ledger entry: {self.ledger.uri_of(self.identity)}")
+        raise LostSubmitError(f"{what} {_NEXT_STEP} Ledger entry: {self.ledger.uri_of(self.identity)}")
 
     def _submit(self, attempt_id: str) -> Submission | AwaitingCallback:
         try:
@@ -240,7 +234,7 @@ class Submitter:
     def _handle_lost(
         self, attempt_id: str, error: SubmitOutcomeUnknownError
     ) -> Submission | AwaitingCallback:
-        """Record that the answer was lost, and adopt the vendor task if its callback was faster."""
+        """Record that the answer was lost; adopt the vendor task if its callback has come already."""
         self.ledger.record_submit_lost(self.identity, attempt_id, str(error))
         log.warning("Track %r: %s", self.track.key, error)
         entry = self.ledger.read(self.identity)
@@ -253,21 +247,20 @@ class Submitter:
         what = f"Track {self.track.key!r}: {error}"
         where = f"Ledger entry: {self.ledger.uri_of(self.identity)}"
         if self.runtime.options.on_lost_submit is OnLostSubmit.RESUBMIT:
-            # Not in this try: a vendor whose answers are all lost would be paid for ever. Airflow's retries
-            # have an end.
+            # Not in this try: it would pay without end a vendor that never answers. Airflow's retries end.
             raise ResubmitDueError(
                 f"{what} A retry submits it again, as on_lost_submit='resubmit' asks. {where}"
             ) from error
-        raise LostSubmitError(f"{what} {_WAY_OUT} {where}") from error
+        raise LostSubmitError(f"{what} {_NEXT_STEP} {where}") from error
 
     def _send(self, attempt_id: str) -> str:
         """Submit. A refusal is recorded before the wait, and claimed again before the next send."""
-        refused = False
-        for attempt in retry_submit(self.runtime.sleep, paced=self.runtime.gate is not None):
+        gate, refused = self.runtime.gate, False
+        for attempt in retry_submit(self.runtime.sleep, paced=gate is not None):
             with attempt:
                 if refused:
-                    if self.runtime.gate:
-                        self.runtime.gate.wait()
+                    if gate:
+                        gate.wait()
                     self.ledger.renew(self.identity, attempt_id)
                 try:
                     return self._send_once(attempt_id)
@@ -307,7 +300,7 @@ class Submitter:
         self.ledger.record_refused(self.identity, attempt_id, outcome)
 
     def _record_answer(self, attempt_id: str, vendor_task_id: str) -> None:
-        """Record the vendor task id, with retries: until then only this process knows what was paid."""
+        """Record the vendor task id, with retries: until then only this process knows it."""
         try:
             retry_recording(self.runtime.sleep)(
                 self.ledger.record_submitted, self.identity, attempt_id, vendor_task_id
@@ -315,6 +308,5 @@ class Submitter:
         except LedgerError as e:
             raise LedgerError(
                 f"Track {self.track.key!r} is paid for as vendor task {vendor_task_id}, and this could not "
-                "be "
-                f"written to the ledger: {e} Keep that id: VocalSeparationToS3Operator lands it."
+                f"be written to the ledger: {e} Keep that id: VocalSeparationToS3Operator lands it."
             ) from e

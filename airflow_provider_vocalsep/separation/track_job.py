@@ -1,4 +1,4 @@
-"""One track from request to manifest: paid once, waited for, landed, and its row in the run report."""
+"""The job of one track, from request to manifest, with its row in the run report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.api.models import SeparationTask
     from airflow_provider_vocalsep.api.track import Track
     from airflow_provider_vocalsep.landing.manifest import Manifest
-    from airflow_provider_vocalsep.separation.runtime import Runtime
+    from airflow_provider_vocalsep.separation.runtime import LandingRuntime, Runtime
     from airflow_provider_vocalsep.separation.submitting import Submission
 
 log = logging.getLogger(__name__)
@@ -31,23 +31,21 @@ class UnknownTaskError(VocalSepError):
 
 class LandingJob:
     """
-    Lands a vendor task of which only the id is known: somebody else has paid for it.
+    Lands a vendor task that another task, or a program without this provider, has submitted.
 
-    :param track: The track.
-    :param runtime: What it works with.
     :param row: Its row in the run report.
     """
 
-    def __init__(self, track: Track, runtime: Runtime, row: TrackRow | None = None) -> None:
+    def __init__(self, track: Track, runtime: LandingRuntime, row: TrackRow) -> None:
         self.track = track
         self.runtime = runtime
-        self.row = row or TrackRow(track=track.key, title=track.title)
+        self.row = row
         #: Where the stems land; ``None`` without a destination.
         self.location = runtime.location_of(track)
 
     def check_destination(self) -> None:
         """
-        Make sure, before anything is paid, that stems can be written.
+        Check, before any payment, that stems can be written.
 
         :raises DestinationError: naming the bucket and the remedy.
         """
@@ -65,9 +63,8 @@ class LandingJob:
         if task is None:
             raise UnknownTaskError(
                 f"Track {self.track.key!r}: the vendor does not know task {vendor_task_id}. Check the id, "
-                "and that the "
-                "connection's key belongs to the account that submitted it; vendors keep stems for about 14 "
-                "days."
+                "and that the connection's key belongs to the account that submitted it; vendors keep stems "
+                "for about 14 days."
             )
         return task
 
@@ -77,10 +74,23 @@ class LandingJob:
 
         :param task: The vendor's record.
         :return: The manifest, written last.
-        :raises VocalSepError: some stems did not land. What landed stays, and a retry goes on from there.
+        :raises VocalSepError: some stems did not land. The others stay; a retry lands the missing ones.
         """
-        assert self.location  # noqa: S101 - nobody lands without a destination
-        manifest = self.runtime.landing.lander.land(
+        manifest = self._land_stems(task)
+        self.row.record_landed(manifest, before=not self.is_ours(manifest))
+        return manifest
+
+    def count_money(self) -> None:
+        """Copy what was paid into the row; here nothing is known of it."""
+
+    def is_ours(self, manifest: Manifest) -> bool:
+        """Return whether this task instance landed it, in any of its tries."""
+        landed_by = TaskInstanceRef.model_validate(manifest.asked_by)
+        return landed_by.instance == self.runtime.asked_by.instance
+
+    def _land_stems(self, task: SeparationTask) -> Manifest:
+        assert self.location  # noqa: S101 - nothing lands without a destination
+        return self.runtime.landing.lander.land(
             task,
             self.location,
             track=self.track,
@@ -91,26 +101,17 @@ class LandingJob:
             expected_duration=self.track.duration,
             replace=self.runtime.options.replace,
         )
-        self.row.record_landed(manifest, before=not self.is_ours(manifest))
-        return manifest
-
-    def count_money(self) -> None:
-        """Copy what was paid into the row; nothing is known of what somebody else paid."""
-
-    def is_ours(self, manifest: Manifest) -> bool:
-        """Return whether this task instance landed it, in this try or an earlier one."""
-        landed_by = TaskInstanceRef.model_validate(manifest.asked_by)
-        return landed_by.instance == self.runtime.asked_by.instance
 
 
 class TrackJob(LandingJob):
     """
-    Takes one track from request to manifest. Nothing that matters is in its memory: that is in the ledger.
+    Takes one track from request to manifest. All state that matters is in the ledger.
 
     :param track: The track as the user wrote it.
-    :param runtime: What it works with.
     :param row: Its row in the run report; a new one by default.
     """
+
+    runtime: Runtime
 
     def __init__(self, track: Track, runtime: Runtime, row: TrackRow | None = None) -> None:
         super().__init__(track, runtime, row or TrackRow.of(track))
@@ -127,9 +128,10 @@ class TrackJob(LandingJob):
 
     def secure(self) -> Submission | Manifest | AwaitingCallback:
         """
-        Make sure that the separation is paid for, once.
+        Pay for the separation once.
 
-        :return: What to wait for; or the manifest, if the stems are in place; or the callback that decides.
+        :return: The vendor task to wait for; or the manifest, if the stems are in place; or the callback to
+            wait for, if the answer to the submit was lost.
         :raises LostSubmitError: a submit may have been paid; ``on_lost_submit`` forbids another.
         :raises VocalSepError: nothing was paid.
         """
@@ -147,7 +149,7 @@ class TrackJob(LandingJob):
         return secured
 
     def resume(self, submission: Submission) -> None:
-        """Go on with a separation that is paid for."""
+        """Continue with a separation that is paid for."""
         self.row.record_submitted(
             submission.vendor_task_id,
             submission.attempt_id,
@@ -156,11 +158,11 @@ class TrackJob(LandingJob):
             calls_back=submission.calls_back,
         )
 
-    def look(self) -> SeparationTask | None:
+    def poll(self) -> SeparationTask | None:
         """
-        Read the vendor's record once, and record its end.
+        Read the vendor's record once; record the end of the separation.
 
-        :return: The record of a finished task; ``None`` while it is under way, or not visible yet.
+        :return: The record of a finished task; ``None`` if the task has not ended, or is not visible yet.
         :raises SeparationFailedError: the vendor could not separate the track.
         """
         vendor_task_id = self.row.vendor_task_id or ""
@@ -179,32 +181,12 @@ class TrackJob(LandingJob):
         log.info("Vendor task %s has not ended yet: %s.", vendor_task_id, task.status if task else "unknown")
         return None
 
-    def land(self, task: SeparationTask) -> Manifest:
-        """Land the stems of a finished task, and record where they are."""
-        try:
-            manifest = super().land(task)
-        except VocalSepError as e:
-            self._append_event("landing_failed", str(e))
-            raise
-        landing = Landing(
-            at=self.ledger.now(),
-            vendor_task_id=task.task_id,
-            stems=len(manifest.stems),
-            bytes=sum(stem.bytes for stem in manifest.stems),
-        )
-        files = tuple(
-            File(name=stem.name, uri=stem.uri, bytes=stem.bytes, sha256=stem.sha256)
-            for stem in manifest.stems
-        )
-        self.ledger.record_landed(self.identity, manifest.uri, landing, self.runtime.asked_by, files)
-        return manifest
-
     def stop_waiting(self, message: str) -> None:
-        """Record that the wait ended while the vendor's task may go on."""
+        """Record that the wait ended while the vendor's task may continue."""
         self._append_event("wait_ended", message)
 
     def count_money(self) -> None:
-        """Copy from the ledger what was paid: it knows of legs and tries that died before they reported."""
+        """Copy what was paid into the row, from the ledger: it has also what a killed try paid."""
         self.row.paid, self.row.credits = self.ledger.paid_by(self.identity, self.runtime.asked_by)
 
     def _find_landed(self) -> Manifest | None:
@@ -226,6 +208,26 @@ class TrackJob(LandingJob):
         self.row.record_landed(manifest, before=not self.is_ours(manifest))
         return manifest
 
+    def _land_stems(self, task: SeparationTask) -> Manifest:
+        """Land the stems of a finished task, and record them in the ledger."""
+        try:
+            manifest = super()._land_stems(task)
+        except VocalSepError as e:
+            self._append_event("landing_failed", str(e))
+            raise
+        landing = Landing(
+            at=self.ledger.now(),
+            vendor_task_id=task.task_id,
+            stems=len(manifest.stems),
+            bytes=sum(stem.bytes for stem in manifest.stems),
+        )
+        files = tuple(
+            File(name=stem.name, uri=stem.uri, bytes=stem.bytes, sha256=stem.sha256)
+            for stem in manifest.stems
+        )
+        self.ledger.record_landed(self.identity, manifest.uri, landing, self.runtime.asked_by, files)
+        return manifest
+
     def _record_callbacks(self) -> None:
         self.ledger.record_callbacks(self.identity, self.runtime.callbacks.events_of)
 
@@ -241,7 +243,7 @@ class TrackJob(LandingJob):
                 f"It failed {paid} times in a row (max_submissions); clear this Airflow task to pay again."
             )
         elif verdict is Verdict.FATAL:
-            next_step = "It would fail the same way again; mend the source, then clear this Airflow task."
+            next_step = "It would fail the same way again; correct the source, then clear this Airflow task."
         elif verdict is Verdict.REFUNDED:
             next_step = "Its credits were given back; a retry submits it again."
         else:

@@ -1,4 +1,4 @@
-"""Waiting for a vendor task in the calling process, for ``deferrable=False``."""
+"""Waiting for a vendor task in the worker, for ``deferrable=False``."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 
 
 class WaitGivenUpError(VocalSepError):
-    """A deadline passed. The vendor's task goes on; a retry attaches to it."""
+    """The deadline passed. The vendor's task continues, and a retry attaches to it."""
 
 
 class WaitRefusedError(VocalSepError):
-    """The vendor does not answer what became of a task, and will not until a person changes something."""
+    """The vendor refuses to report on a task until a person changes something."""
 
     retryable = False
 
@@ -36,12 +36,9 @@ def wait_here(
     sleep: Callable[[float], None] = time.sleep,
 ) -> Ended:
     """
-    Poll until the wait is over.
+    Poll until the wait ends.
 
-    :param read_task: Reads the record of a task.
-    :param poller: Decides.
-    :param now: The clock, in epoch seconds; by default one that no jump of the machine's disturbs.
-    :param sleep: How to wait, in seconds.
+    :param now: The clock, in epoch seconds; a :class:`SteadyClock` by default.
     """
     now = now or SteadyClock()
     while True:
@@ -53,11 +50,11 @@ def wait_here(
             step = poller.on_record(task, now())
         if isinstance(step, Ended):
             return step
-        if step.trouble:
+        if step.problem:
             log.warning(
                 "Vendor task %s: %s; reading again in %.0f s.",
                 poller.vendor_task_id,
-                step.trouble,
+                step.problem,
                 step.seconds,
             )
         sleep(step.seconds)

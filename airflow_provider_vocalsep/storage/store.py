@@ -163,8 +163,10 @@ class ObjectStore:
         try:
             with self._errors("write", bucket, key):
                 answer = self.client.put_object(Bucket=bucket, Key=key, Body=body, **arguments)
-        except NotFoundError as e:  # S3's answer to If-Match for a deleted key
-            raise ConflictError(str(e)) from e
+        except NotFoundError as e:
+            if version is None:
+                raise
+            raise ConflictError(str(e)) from e  # If-Match names a deleted key
         return answer["ETag"]
 
     def honours_conditions(self, bucket: str, key: str) -> bool:

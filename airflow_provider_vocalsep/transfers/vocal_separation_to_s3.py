@@ -1,4 +1,4 @@
-"""Landing of vendor tasks that somebody else submitted."""
+"""The operator that lands a vendor task which was submitted elsewhere."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from airflow_provider_vocalsep.api.errors import SeparationFailedError, VocalSep
 from airflow_provider_vocalsep.api.requests import parse_separation_type
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
-from airflow_provider_vocalsep.callbacks.channel import CallbackChannel
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
-from airflow_provider_vocalsep.ledger import Ledger, MemoryLedgerStore, TaskInstanceRef
+from airflow_provider_vocalsep.ledger import TaskInstanceRef
 from airflow_provider_vocalsep.links.page import PageLink, track_page
 from airflow_provider_vocalsep.links.stems import StemsLink
 from airflow_provider_vocalsep.observability import metrics
@@ -25,10 +24,10 @@ from airflow_provider_vocalsep.observability.lineage import (
     report_hook_lineage,
     stem_datasets,
 )
-from airflow_provider_vocalsep.operators._runtime import open_store, open_target, task_instance_ref, track_leg
+from airflow_provider_vocalsep.operators._runtime import open_landing, track_leg
 from airflow_provider_vocalsep.runs.report import TrackRow
-from airflow_provider_vocalsep.separation.runtime import Runtime, SeparationOptions
-from airflow_provider_vocalsep.separation.track_job import LandingJob, UnknownTaskError
+from airflow_provider_vocalsep.separation.runtime import SeparationOptions
+from airflow_provider_vocalsep.separation.track_job import LandingJob
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,27 +39,26 @@ if TYPE_CHECKING:
 
 
 class NotFinishedError(VocalSepError):
-    """The vendor task has not ended yet."""
+    """The vendor task has not ended."""
 
 
 class VocalSeparationToS3Operator(LineageMixin, BaseOperator):
     """
-    Land the stems of a vendor task that somebody else submitted.
+    Land the stems of a vendor task that another Airflow task or program has submitted.
 
-    Streams each stem with constant memory, checks it, and writes ``manifest.json`` last; what is there
-    already is not sent again. Put a
-    :class:`~airflow_provider_vocalsep.sensors.vocal_separation.VocalSeparationSensor` before it when the task
-    may not have ended yet.
+    Streams each stem with constant memory, checks it, and writes ``manifest.json`` last; stems that are in
+    place are not sent again. If the vendor task may not have ended yet, put a
+    :class:`~airflow_provider_vocalsep.sensors.vocal_separation.VocalSeparationSensor` before this operator.
 
     :param vendor_task_id: The id that the submit returned. (templated)
     :param track_key: Name under which the stems land; the vendor task id by default. (templated)
     :param destination: ``s3://bucket/prefix``, see
         :class:`~airflow_provider_vocalsep.operators.vocal_separation.VocalSeparationOperator`. (templated)
-    :param separation_type: What the task was submitted with. (templated)
-    :param stem_name: What the task was submitted with, for ``split_stem_advanced``. (templated)
+    :param separation_type: The separation type of the submit. (templated)
+    :param stem_name: The stem name of the submit, for ``split_stem_advanced``. (templated)
     :param vocalsep_conn_id: Connection of the vendor account. (templated)
     :param aws_conn_id: Connection of the object storage. (templated)
-    :param replace: Whether to send stems again that are there already.
+    :param replace: Whether to send stems again that are in place.
     :param upload_args: Extra arguments of every upload. (templated)
     :return: The manifest's summary (URIs, sizes, digests).
     """
@@ -122,7 +120,7 @@ class VocalSeparationToS3Operator(LineageMixin, BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Land the stems."""
         with track_leg(self, context, lambda: self._open(context), track_key=None) as job:
-            task = self._read_finished()
+            task = self._read_finished(job)
             vendor = self.hook.settings.base_url
             self.lineage = Lineage(
                 inputs=(Dataset(vendor, task.task_id),), vendor=vendor, vendor_task_id=task.task_id
@@ -130,24 +128,13 @@ class VocalSeparationToS3Operator(LineageMixin, BaseOperator):
             return self._finish(job, job.land(task))
 
     def _open(self, context: Context) -> LandingJob:
-        asked_by, store = task_instance_ref(context), open_store(self)
         options = SeparationOptions(
             parse_separation_type(self.separation_type), self.stem_name, replace=self.replace
         )
-        runtime = Runtime(
-            options=options,
-            asked_by=asked_by,
-            vendor=self.hook.client,
-            ledger=Ledger(MemoryLedgerStore()),  # somebody else has paid
-            callbacks=CallbackChannel(
-                asked_by, self.hook.settings, conn_id=self.vocalsep_conn_id, task_state=None
-            ),
-            target=open_target(self, store, options, asked_by),
-        )
-        # The audio's address plays no part in landing; the task id stands for it.
+        # Landing does not need the audio; the vendor task stands for it.
         track = Track(key=self._key, task_id=self.vendor_task_id, audio_id=self.vendor_task_id)
         row = TrackRow(track=track.key, vendor_task_id=self.vendor_task_id)
-        return LandingJob(track, runtime, row)
+        return LandingJob(track, open_landing(self, options, context), row)
 
     def _finish(self, job: LandingJob, manifest: Manifest) -> dict[str, Any]:
         assert job.location  # noqa: S101 - it has landed
@@ -165,17 +152,11 @@ class VocalSeparationToS3Operator(LineageMixin, BaseOperator):
             metrics.count_transfer(manifest, asked_by, self.hook.settings.account)
         return manifest.summary()
 
-    def _read_finished(self) -> SeparationTask:
-        task = self.hook.read_task(self.vendor_task_id)
-        if task is None:
-            raise UnknownTaskError(
-                f"The vendor does not know task {self.vendor_task_id}. Check the id, and that the "
-                "connection's key "
-                "belongs to the account that submitted it."
-            )
+    def _read_finished(self, job: LandingJob) -> SeparationTask:
+        task = job.read_record(self.vendor_task_id)
         if task.failed:
             raise SeparationFailedError(
-                f"The vendor gave up task {self.vendor_task_id}: {task.error_code or task.status}, "
+                f"The vendor failed task {self.vendor_task_id}: {task.error_code or task.status}, "
                 f"{task.error_message or 'no reason given'}. There is nothing to land.",
                 verdict=classify_task(task, self.hook.settings.dialect),
                 code=task.error_code,
@@ -184,7 +165,6 @@ class VocalSeparationToS3Operator(LineageMixin, BaseOperator):
         if not task.finished:
             raise NotFinishedError(
                 f"Vendor task {self.vendor_task_id} is still {task.status}: put a VocalSeparationSensor "
-                "before this "
-                "Airflow task. A retry looks again."
+                "before this Airflow task. A retry reads its record again."
             )
         return task

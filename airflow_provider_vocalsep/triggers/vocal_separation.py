@@ -89,11 +89,11 @@ class VocalSeparationTrigger(DelayedTrigger):
             first = poller.begin(now())
             await asyncio.sleep(first.seconds if isinstance(first, Sleep) else 0)
         while not isinstance(step := await self._read(hook, poller, now), Ended):
-            if step.trouble:
+            if step.problem:
                 self.log.warning(
                     "Vendor task %s: %s; reading again in %.0f s.",
                     self.vendor_task_id,
-                    step.trouble,
+                    step.problem,
                     step.seconds,
                 )
             else:

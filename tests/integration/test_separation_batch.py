@@ -217,7 +217,7 @@ class TestFailures:
         batch.max_tries = 2
         batch.fault("submit", "accept_then_drop", tracks(2)[1]["audio_id"], times=1)
         with pytest.raises(
-            BatchFailedError, match=r"1 of 3 tracks failed:\n  track-1: .*A retry submits it anew"
+            BatchFailedError, match=r"1 of 3 tracks failed:\n  track-1: .*A retry submits it again"
         ):
             batch.run(tracks(3), on_lost_submit="resubmit")
         told = batch.run(tracks(3), on_lost_submit="resubmit")

@@ -86,14 +86,14 @@ class Visitor:
         self.page: Page = browser.new_context(
             viewport={"width": 1280, "height": 800}, color_scheme="light"
         ).new_page()
-        self.complaints: list[str] = []
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.errors: list[str] = []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", self._listen)
 
     def _listen(self, message: Any) -> None:
         # Airflow's own UI complains about things of its own.
         if message.type == "error" and PAGE_PATH in message.location.get("url", ""):
-            self.complaints.append(f"{message.text} {message.location}")
+            self.errors.append(f"{message.text} {message.location}")
 
     def log_in(self) -> None:
         """Log in by Airflow's form."""

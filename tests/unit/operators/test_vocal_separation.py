@@ -152,6 +152,42 @@ class TestExecute:
         assert vendor.charges == 2
 
 
+class TestLineage:
+    AUDIO = [("https://api.sunoapi.org", "t/a")]
+
+    def inputs(self, operator) -> list[tuple[str, str]]:
+        return [(dataset.namespace, dataset.name) for dataset in operator.lineage.inputs]
+
+    def test_submit_without_waiting_has_the_audio_and_the_vendor_task(self, bench):
+        operator = bench.separate(wait_for_completion=False)
+
+        operator.execute(bench.context())
+
+        assert (self.inputs(operator), operator.lineage.vendor_task_id) == (self.AUDIO, "T1")
+
+    def test_failed_separation_has_the_audio_and_the_vendor_task(self, bench, vendor):
+        operator = bench.separate()
+        deferred = bench.deferral(operator)
+        vendor.fail(code=451)
+        resumed = bench.separate()
+
+        with pytest.raises(AirflowFailException):
+            bench.resume(resumed, deferred, ended("failed"))
+
+        assert (self.inputs(resumed), resumed.lineage.vendor_task_id) == (self.AUDIO, "T1")
+
+    def test_failed_landing_has_the_audio_and_the_vendor_task(self, bench, vendor):
+        deferred = bench.deferral(bench.separate())
+        vendor.finish()
+        FakeLander.error = LandingError("vocals did not land", failures={"vocals": "404"})
+        resumed = bench.separate()
+
+        with pytest.raises(LandingError):
+            bench.resume(resumed, deferred, FINISHED)
+
+        assert (self.inputs(resumed), resumed.lineage.vendor_task_id) == (self.AUDIO, "T1")
+
+
 class TestExecuteWithALostAnswer:
     @pytest.fixture
     def vendor(self) -> FakeVendor:

@@ -7,6 +7,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferr
 
 from airflow_provider_vocalsep.api.errors import OutOfCreditsError, Verdict
 from airflow_provider_vocalsep.landing.errors import LandingError
+from airflow_provider_vocalsep.ledger import Ledger, LedgerError
 from airflow_provider_vocalsep.operators.vocal_separation_batch import BatchFailedError
 from airflow_provider_vocalsep.triggers.batch import BatchTrigger
 from airflow_provider_vocalsep.triggers.events import InvalidEventError
@@ -201,12 +202,56 @@ class TestExecuteComplete:
 
         assert set(again.value.trigger.waiting) == {"T3"}
 
+    def test_task_that_failed_for_want_of_credits_is_submitted_again_in_the_same_leg(
+        self, bench, vendor, operator, deferred
+    ):
+        vendor.fail("T1", code=429)
+        vendor.finish("T2")
+
+        with pytest.raises(TaskDeferred) as again:
+            bench.resume(operator, deferred, ended("T1", "T2"))
+
+        assert set(again.value.trigger.waiting) == {"T3"}
+
+    def test_stems_of_a_landing_that_the_ledger_does_not_take_are_not_counted(
+        self, bench, vendor, operator, deferred, monkeypatch
+    ):
+        def refuse(*_: object) -> None:
+            raise LedgerError("the bucket is away")
+
+        vendor.finish("T1")
+        vendor.finish("T2")
+        monkeypatch.setattr(Ledger, "record_landed", refuse)
+
+        with pytest.raises(BatchFailedError, match="the bucket is away"):
+            bench.resume(operator, deferred, ended("T1", "T2"))
+
+        head, rows = bench.rows()
+        assert (head["failed"], head["stems"], head["bytes"]) == (2, 0, 0)
+        assert "manifest" not in rows["one"]
+
+    def test_lost_answer_is_still_awaited_when_the_account_runs_empty(self, bench, vendor, callbacks):
+        vendor.fates = [ACCEPT_AND_LOSE]
+        operator = bench.batch("one", "two")
+        deferred = bench.deferral(operator)
+        vendor.fail("T2", code=531)
+        vendor.fates = [OutOfCreditsError("No credits.", verdict=Verdict.OUT_OF_CREDITS, code=402)]
+
+        with pytest.raises(TaskDeferred) as again:
+            bench.resume(operator, deferred, ended("T2"))
+
+        rows = bench.rows()[1]
+        assert (rows["one"]["state"], rows["two"]["state"]) == ("in_doubt", "left")
+        assert again.value.trigger.in_doubt == [rows["one"]["attempt_id"]]
+
     @pytest.mark.parametrize(
         "event", [{"ended": 3}, {"ended": {"T1": ["sung", "x"]}}, {"ended": {"T1": "x"}}]
     )
     def test_event_of_somebody_else_is_refused_and_retried(self, bench, operator, deferred, event):
-        with pytest.raises(InvalidEventError, match="a retry goes on from the ledger"):
+        with pytest.raises(InvalidEventError, match="a retry goes on from the ledger") as refused:
             bench.resume(operator, deferred, event)
+
+        assert isinstance(refused.value.__cause__, AttributeError | TypeError | ValueError)
 
     @pytest.mark.parametrize(("outcome", "final"), [("gave_up", None), ("unknown", True), ("refused", True)])
     def test_wait_that_ended_without_an_answer_fails_its_track(

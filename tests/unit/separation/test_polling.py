@@ -98,7 +98,7 @@ class TestTrouble:
         while now < 3600:
             step = p.on_error(error, now)
             assert isinstance(step, Sleep)
-            assert str(error) in step.trouble
+            assert str(error) in step.problem
             now += step.seconds
         ended = p.on_error(error, now)
         assert ended.outcome is WaitOutcome.GAVE_UP

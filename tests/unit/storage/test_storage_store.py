@@ -171,6 +171,12 @@ class TestSwap:
         with pytest.raises(ConflictError):
             self.swap(store, b"2", version)
 
+    def test_new_object_without_its_bucket_is_no_conflict(self) -> None:
+        client = ConditionalClient(honoured=(), rejected={"IfNoneMatch": "404"})
+
+        with pytest.raises(NotFoundError):
+            self.swap(ObjectStore(cast("Any", client)), b"1", None)
+
 
 class ConditionalClient:
     """A client of a store that honours some headers of conditional writes, and rejects others."""
