@@ -37,6 +37,10 @@ class VocalSepError(Exception):
     retryable = True
 
 
+class StoppedError(VocalSepError):
+    """The Airflow task was told to stop. A retry continues from the ledger."""
+
+
 class TrackError(VocalSepError, ValueError):
     """A track, separation type or stem name cannot be submitted as it is."""
 

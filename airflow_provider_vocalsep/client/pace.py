@@ -130,10 +130,14 @@ class Gate:
         self._lock = threading.Lock()
         self._closed_until = float("-inf")
 
-    def wait(self) -> None:
-        """Block the thread until its turn."""
+    def wait(self, sleep: Callable[[float], None] | None = None) -> None:
+        """
+        Block the thread until its turn.
+
+        :param sleep: Blocks for some seconds, or raises where the thread is to stop.
+        """
         while True:
-            self._sleep(self._take_turn())
+            (sleep or self._sleep)(self._take_turn())
             if self._is_open():
                 return
 

@@ -20,6 +20,7 @@ from tenacity import (
 )
 from urllib3.exceptions import HTTPError
 
+from airflow_provider_vocalsep.api.errors import StoppedError
 from airflow_provider_vocalsep.landing.errors import (
     ContentChangedError,
     DownloadError,
@@ -61,10 +62,6 @@ _MAX_RETRY_AFTER = 30.0
 _EXPIRED = frozenset({401, 403, 404, 410})
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
-
-class StoppedError(DownloadError):
-    """The landing was stopped during this download."""
 
 
 class _BrokenOffError(DownloadError):

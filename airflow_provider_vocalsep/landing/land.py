@@ -45,6 +45,7 @@ class Lander:
     :param guard: Decides which links may be downloaded.
     :param session: Session for the downloads; a new one by default. It is modified to use the guard.
     :param max_parallel: Largest number of stems that land at the same time, over all tracks.
+    :param stopped: Set when the Airflow task is to stop; ends all downloads soon.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Lander:
         guard: DownloadGuard,
         session: requests.Session | None = None,
         max_parallel: int = 4,
+        stopped: threading.Event | None = None,
     ) -> None:
         self.resources = LandingResources(
             store=store,
@@ -62,6 +64,7 @@ class Lander:
             max_parallel=max_parallel,
             stem_permits=threading.Semaphore(max_parallel),
             part_permits=threading.Semaphore(MAX_PARTS),
+            stopped=stopped or threading.Event(),
         )
 
     def land(

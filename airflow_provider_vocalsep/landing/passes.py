@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -106,24 +105,21 @@ class LandingPasses:
         return outcomes
 
     def _land_in_parallel(self, stems: list[StemLink]) -> dict[str, Outcome]:
-        stopped = threading.Event()
         threads = min(len(stems), self.resources.max_parallel)
         with (
             ThreadPoolExecutor(MAX_PARTS, thread_name_prefix="parts") as part_executor,
             ThreadPoolExecutor(threads, thread_name_prefix="stems") as executor,
         ):
-            futures = {
-                stem.name: executor.submit(self._land_stem, stem, part_executor, stopped) for stem in stems
-            }
+            futures = {stem.name: executor.submit(self._land_stem, stem, part_executor) for stem in stems}
             try:
                 return {name: future.result() for name, future in futures.items()}
             except BaseException:
                 # A timeout or kill of the Airflow task is raised here: stop the threads, which might run for
                 # an hour.
-                stopped.set()
+                self.resources.stopped.set()
                 raise
 
-    def _land_stem(self, stem: StemLink, part_executor: Executor, stopped: threading.Event) -> Outcome:
+    def _land_stem(self, stem: StemLink, part_executor: Executor) -> Outcome:
         request = StemRequest(
             stem=stem,
             location=self.location,
@@ -134,7 +130,7 @@ class LandingPasses:
         )
         with self.resources.stem_permits:
             try:
-                return StemLander(request, self.resources, part_executor, stopped).land()
+                return StemLander(request, self.resources, part_executor).land()
             except VocalSepError as e:
                 log.warning("Stem %s of vendor task %s did not land: %s", stem.name, self.task.task_id, e)
                 return e

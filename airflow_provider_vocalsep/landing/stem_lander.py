@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from airflow_provider_vocalsep.api.errors import StoppedError
 from airflow_provider_vocalsep.landing.audio import (
     AUDIO_EXTENSIONS,
     MIN_BYTES,
@@ -16,7 +17,7 @@ from airflow_provider_vocalsep.landing.audio import (
     inspect_audio,
     is_text,
 )
-from airflow_provider_vocalsep.landing.download import CHUNK, Download, StoppedError
+from airflow_provider_vocalsep.landing.download import CHUNK, Download
 from airflow_provider_vocalsep.landing.errors import ContentChangedError, NotAudioError
 from airflow_provider_vocalsep.landing.manifest import AbsentStem, LandedStem
 from airflow_provider_vocalsep.landing.upload import MultipartUpload, PartBuffer, uncopied_body
@@ -59,6 +60,7 @@ class LandingResources:
     :param max_parallel: Largest number of stems that land at the same time.
     :param stem_permits: Enforces ``max_parallel`` over all tracks.
     :param part_permits: Limits the parts in memory.
+    :param stopped: Set when the Airflow task is to stop, by whoever learns of it.
     """
 
     store: ObjectStore
@@ -67,6 +69,7 @@ class LandingResources:
     max_parallel: int
     stem_permits: threading.Semaphore
     part_permits: threading.Semaphore
+    stopped: threading.Event
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,6 @@ class StemLander:
     Lands one stem.
 
     :param part_executor: Sends the parts of a large stem.
-    :param stopped: Event that stops the landing.
     """
 
     def __init__(
@@ -112,7 +114,6 @@ class StemLander:
         request: StemRequest,
         resources: LandingResources,
         part_executor: Executor,
-        stopped: threading.Event,
     ) -> None:
         self.request = request
         self.stem = request.stem
@@ -120,7 +121,6 @@ class StemLander:
         self.resources = resources
         self.store = resources.store
         self.part_executor = part_executor
-        self.stopped = stopped
         self.existing: tuple[str, ObjectHead] | None = None
 
     def land(self) -> LandedStem | AbsentStem:
@@ -130,7 +130,7 @@ class StemLander:
         :return: The stem in the bucket, or the reason why the track has no such stem.
         :raises VocalSepError: it did not land; no part of it remains in the bucket.
         """
-        if self.stopped.is_set():
+        if self.resources.stopped.is_set():
             raise StoppedError("The landing was stopped.")
         if not self.request.replace:
             existing = self._find_by_manifest() or self._find_by_metadata()
@@ -217,7 +217,7 @@ class StemLander:
     def _transfer(self) -> LandedStem | AbsentStem:
         session, guard = self.resources.session, self.resources.guard
         with (
-            Download(session, guard, self.stem.url or "", stopped=self.stopped) as download,
+            Download(session, guard, self.stem.url or "", stopped=self.resources.stopped) as download,
             PartBuffer(self.resources.part_permits) as part,
         ):
             part.fill(download.read_into)

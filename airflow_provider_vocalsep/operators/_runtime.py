@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
@@ -64,6 +66,10 @@ class SeparatingOperator(Protocol):
     adoption_grace: float | str
     max_submissions: int
     upload_args: dict[str, Any] | None
+
+    @property
+    def stopped(self) -> threading.Event:
+        """Set when the Airflow task is to stop."""
 
     @property
     def hook(self) -> VocalSeparationHook:
@@ -132,6 +138,7 @@ def open_track(
             asked_by, hook.settings, conn_id=operator.vocalsep_conn_id, task_state=task_state, named=named
         ),
         store=store,
+        stopped=operator.stopped,
     )
     return TrackJob(track, runtime)
 
@@ -151,6 +158,7 @@ def open_batch(operator: SeparatingOperator, context: Context, *, parallel: int)
             asked_by, settings, conn_id=operator.vocalsep_conn_id, task_state=task_state
         ),
         store=store,
+        stopped=operator.stopped,
         gate=submit_gate(settings.base_url, settings.account, settings.submit_rate),
     )
 
@@ -182,7 +190,7 @@ def _open_target(
     return LandingTarget(
         store=store,
         destination=destination,
-        lander=Lander(store, guard=guard, max_parallel=max_parallel),
+        lander=Lander(store, guard=guard, max_parallel=max_parallel, stopped=operator.stopped),
         report_file=ReportFile(store, destination, asked_by, options.separation_type, options.stem_name),
     )
 
@@ -200,6 +208,19 @@ def _options_of(operator: SeparatingOperator) -> SeparationOptions:
         adoption_grace=float(operator.adoption_grace),
         max_submissions=operator.max_submissions,
     )
+
+
+class Stoppable:
+    """An operator that stops when Airflow asks: it submits nothing more and ends its transfers."""
+
+    @cached_property
+    def stopped(self) -> threading.Event:
+        """Set when the Airflow task is to stop."""
+        return threading.Event()
+
+    def on_kill(self) -> None:
+        """Stop. Airflow calls this in its signal handler, five seconds before it kills the process."""
+        self.stopped.set()
 
 
 @contextmanager

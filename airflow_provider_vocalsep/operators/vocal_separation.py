@@ -23,7 +23,7 @@ from airflow_provider_vocalsep.observability.lineage import (
     report_hook_lineage,
     stem_datasets,
 )
-from airflow_provider_vocalsep.operators._runtime import open_track, track_leg, write_report
+from airflow_provider_vocalsep.operators._runtime import Stoppable, open_track, track_leg, write_report
 from airflow_provider_vocalsep.operators.vocal_separation_batch import VocalSeparationBatchOperator
 from airflow_provider_vocalsep.operators.waiting import Wait
 from airflow_provider_vocalsep.separation.adoption import AwaitingCallback
@@ -52,7 +52,7 @@ ADOPTION_GRACE = 900.0
 _CALLBACK_PAUSE = 2.0
 
 
-class VocalSeparationOperator(LineageMixin, BaseOperator):
+class VocalSeparationOperator(Stoppable, LineageMixin, BaseOperator):
     """
     Have one track separated and its stems landed in object storage.
 
@@ -251,7 +251,7 @@ class VocalSeparationOperator(LineageMixin, BaseOperator):
                 timeout=timedelta(seconds=max(0.0, until - time.time()) + 120),
             )
         while time.time() < until and not job.runtime.callbacks.events_of(awaiting.attempt_id):
-            time.sleep(_CALLBACK_PAUSE)
+            job.runtime.pause(_CALLBACK_PAUSE)
         secured = job.secure()
         return self._await_callback(job, secured) if isinstance(secured, AwaitingCallback) else secured
 
@@ -282,7 +282,7 @@ class VocalSeparationOperator(LineageMixin, BaseOperator):
             wait.poll_interval,
         )
         write_report(job, concluded=False)
-        ended = wait_here(job.runtime.vendor.read_task, wait.poller())
+        ended = wait_here(job.runtime.vendor.read_task, wait.poller(), sleep=job.runtime.pause)
         self._raise_unless_ended(job, ended.outcome, ended.message)
         return self._land_or_wait(context, job, submission)
 

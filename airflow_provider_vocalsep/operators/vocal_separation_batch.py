@@ -20,7 +20,7 @@ from airflow_provider_vocalsep.links.stems import StemsLink
 from airflow_provider_vocalsep.observability import metrics
 from airflow_provider_vocalsep.observability.assets import emit_asset_event
 from airflow_provider_vocalsep.observability.lineage import BatchLineage, LineageMixin, report_hook_lineage
-from airflow_provider_vocalsep.operators._runtime import airflow_errors, open_batch
+from airflow_provider_vocalsep.operators._runtime import Stoppable, airflow_errors, open_batch
 from airflow_provider_vocalsep.operators.waiting import number_or_none, poll_interval_of
 from airflow_provider_vocalsep.runs.report import BatchReport, RowState
 from airflow_provider_vocalsep.separation.batch import PARALLEL, BatchJob
@@ -50,7 +50,7 @@ class BatchFailedError(VocalSepError):
     """More tracks of a batch failed than ``max_failed`` allows."""
 
 
-class VocalSeparationBatchOperator(LineageMixin, BaseOperator):
+class VocalSeparationBatchOperator(Stoppable, LineageMixin, BaseOperator):
     """
     Have hundreds of tracks separated and landed in one Airflow task.
 
@@ -274,7 +274,7 @@ class VocalSeparationBatchOperator(LineageMixin, BaseOperator):
                     poller.on_record(task_id, job.runtime.vendor.read_task(task_id), now())
                 except VocalSepError as e:
                     poller.on_error(task_id, e, now())
-            time.sleep(min(poller.sleep(now()), _CALLBACK_PAUSE))
+            job.runtime.pause(min(poller.sleep(now()), _CALLBACK_PAUSE))
         return poller.outcomes()
 
     def _conclude(self, context: Context, job: BatchJob) -> dict[str, Any]:

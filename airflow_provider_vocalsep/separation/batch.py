@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_vocalsep.api.errors import (
     OutOfCreditsError,
     SeparationFailedError,
+    StoppedError,
     Verdict,
     VocalSepError,
 )
@@ -126,9 +127,18 @@ class BatchJob:
             waves[wave].append(row)
         for wave_rows in waves:
             self._done = 0
-            with ThreadPoolExecutor(self.parallel, thread_name_prefix="track") as pool:
-                for _ in pool.map(lambda row: self._guarded(step, row), wave_rows):
-                    self._log_progress(done, len(wave_rows))
+            self._run(lambda row: self._guarded(step, row), wave_rows, done)
+            self.runtime.check_stopped()
+
+    def _run(self, step: Callable[[TrackRow], None], rows: list[TrackRow], done: str) -> None:
+        with ThreadPoolExecutor(self.parallel, thread_name_prefix="track") as pool:
+            try:
+                for _ in pool.map(step, rows):
+                    self._log_progress(done, len(rows))
+            except BaseException:
+                # The Airflow task timed out or was killed. Leaving the block waits for the threads: end them.
+                self.runtime.stopped.set()
+                raise
 
     def _log_progress(self, done: str, of: int) -> None:
         self._done += 1
@@ -140,9 +150,13 @@ class BatchJob:
         if self.stopped and row.state is RowState.PLANNED:
             row.state, row.message = RowState.LEFT, self.stopped
             return
+        if self.runtime.stopped.is_set():
+            return
         job = TrackJob(self.tracks[row.track], self.runtime, row)
         try:
             step(job)
+        except StoppedError:
+            return  # its ledger entry says where the next try continues
         except (BudgetSpentError, OutOfCreditsError) as e:
             self._stop(row, e)
         except VocalSepError as e:

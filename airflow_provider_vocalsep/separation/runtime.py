@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
-from airflow_provider_vocalsep.api.errors import VocalSepError
+from airflow_provider_vocalsep.api.errors import StoppedError, VocalSepError
 from airflow_provider_vocalsep.api.requests import PLACEHOLDER_CALLBACK_URL
 
 if TYPE_CHECKING:
@@ -140,12 +139,14 @@ class LandingRuntime:
 
     :param asked_by: The task instance and its try.
     :param target: ``None`` if the stems are not landed.
+    :param stopped: Set when the Airflow task is to stop.
     """
 
     options: SeparationOptions
     asked_by: TaskInstanceRef
     vendor: Vendor
     target: LandingTarget | None = None
+    stopped: threading.Event = field(default_factory=threading.Event)
 
     @property
     def landing(self) -> LandingTarget:
@@ -168,7 +169,7 @@ class Runtime(LandingRuntime):
 
     :param store: The object store of own files; ``None`` if nothing is in S3.
     :param gate: Paces the submits of a batch; ``None`` for a single track.
-    :param sleep: Waits, in seconds.
+    :param sleep: Waits, in seconds; by default until ``stopped`` is set, at most.
     """
 
     ledger: Ledger
@@ -176,4 +177,22 @@ class Runtime(LandingRuntime):
     store: ObjectStore | None = None
     gate: Gate | None = None
     budget: Budget = field(default_factory=Budget)
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] | None = None
+
+    def pause(self, seconds: float) -> None:
+        """
+        Wait.
+
+        :raises StoppedError: the Airflow task is to stop.
+        """
+        (self.sleep or self.stopped.wait)(seconds)
+        self.check_stopped()
+
+    def check_stopped(self) -> None:
+        """
+        Make sure that the Airflow task goes on, before anything that costs money or time.
+
+        :raises StoppedError: the Airflow task is to stop.
+        """
+        if self.stopped.is_set():
+            raise StoppedError("The Airflow task was stopped. A retry continues from the ledger.")

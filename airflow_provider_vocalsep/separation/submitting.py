@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from airflow_provider_vocalsep.api.errors import (
+    StoppedError,
     SubmitOutcomeUnknownError,
     VendorError,
     VendorUnreachableError,
@@ -114,6 +116,7 @@ class Submitter:
         :raises VocalSepError: nothing was paid.
         """
         while True:
+            self.runtime.check_stopped()
             intent = self._intent()
             try:
                 self._wait_for_turn(intent)
@@ -139,7 +142,7 @@ class Submitter:
         if is_unpaid(self.ledger.read(self.identity), intent.fingerprint):
             budget.take()
             if gate:
-                gate.wait()
+                gate.wait(self.runtime.pause)
 
     def _claim(self, intent: Intent) -> Decision:
         awaited = None
@@ -154,7 +157,7 @@ class Submitter:
                     self.track.key,
                     decision.attempt.asked_by,
                 )
-            self.runtime.sleep(_IN_FLIGHT_PAUSE)
+            self.runtime.pause(_IN_FLIGHT_PAUSE)
 
     def _follow(self, decision: Decision | AwaitingCallback, intent: Intent) -> Submission | AwaitingCallback:
         if isinstance(decision, AwaitingCallback):
@@ -217,12 +220,13 @@ class Submitter:
             vendor_task_id = self._send(attempt_id)
         except SubmitOutcomeUnknownError as e:
             return self._handle_lost(attempt_id, e)
-        self._record_answer(attempt_id, vendor_task_id)
+        # Before anything else: if the ledger is away and this process dies, the log has the id.
         log.info(
             "Submitted track %r: vendor task %s. A retry attaches to it; nothing is paid again.",
             self.track.key,
             vendor_task_id,
         )
+        self._record_answer(attempt_id, vendor_task_id)
         return Submission(
             vendor_task_id,
             self.ledger.now(),
@@ -256,21 +260,22 @@ class Submitter:
     def _send(self, attempt_id: str) -> str:
         """Submit. A refusal is recorded before the wait, and claimed again before the next send."""
         gate, refused = self.runtime.gate, False
-        for attempt in retry_submit(self.runtime.sleep, paced=gate is not None):
+        for attempt in retry_submit(self.runtime.pause, paced=gate is not None):
             with attempt:
                 if refused:
                     if gate:
-                        gate.wait()
+                        gate.wait(self.runtime.pause)
                     self.ledger.renew(self.identity, attempt_id)
                 try:
                     return self._send_once(attempt_id)
-                except (VendorError, VendorUnreachableError) as e:
+                except (VendorError, VendorUnreachableError, StoppedError) as e:
                     refused = True
                     self._record_refusal(attempt_id, e)
                     raise
         raise AssertionError("unreachable: Retrying re-raises")
 
     def _send_once(self, attempt_id: str) -> str:
+        self.runtime.check_stopped()
         options, gate = self.runtime.options, self.runtime.gate
         enabled = self.callbacks.enabled
         try:
@@ -288,7 +293,9 @@ class Submitter:
             gate.accepted()
         return vendor_task_id
 
-    def _record_refusal(self, attempt_id: str, error: VendorError | VendorUnreachableError) -> None:
+    def _record_refusal(
+        self, attempt_id: str, error: VendorError | VendorUnreachableError | StoppedError
+    ) -> None:
         error.args = (f"Track {self.track.key!r} was not submitted. {error}",)
         outcome = Outcome(
             at=self.ledger.now(),
@@ -302,10 +309,10 @@ class Submitter:
     def _record_answer(self, attempt_id: str, vendor_task_id: str) -> None:
         """Record the vendor task id, with retries: until then only this process knows it."""
         try:
-            retry_recording(self.runtime.sleep)(
+            retry_recording(self.runtime.sleep or time.sleep)(
                 self.ledger.record_submitted, self.identity, attempt_id, vendor_task_id
             )
-        except LedgerError as e:
+        except (LedgerError, ClaimLostError) as e:
             raise LedgerError(
                 f"Track {self.track.key!r} is paid for as vendor task {vendor_task_id}, and this could not "
                 f"be written to the ledger: {e} Keep that id: VocalSeparationToS3Operator lands it."

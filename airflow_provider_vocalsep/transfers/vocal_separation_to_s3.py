@@ -24,7 +24,7 @@ from airflow_provider_vocalsep.observability.lineage import (
     report_hook_lineage,
     stem_datasets,
 )
-from airflow_provider_vocalsep.operators._runtime import open_landing, track_leg
+from airflow_provider_vocalsep.operators._runtime import Stoppable, open_landing, track_leg
 from airflow_provider_vocalsep.runs.report import TrackRow
 from airflow_provider_vocalsep.separation.runtime import SeparationOptions
 from airflow_provider_vocalsep.separation.track_job import LandingJob
@@ -42,7 +42,7 @@ class NotFinishedError(VocalSepError):
     """The vendor task has not ended."""
 
 
-class VocalSeparationToS3Operator(LineageMixin, BaseOperator):
+class VocalSeparationToS3Operator(Stoppable, LineageMixin, BaseOperator):
     """
     Land the stems of a vendor task that another Airflow task or program has submitted.
 

@@ -11,6 +11,8 @@ from airflow_provider_vocalsep.api.vocabulary import EXPECTED_STEMS, SeparationT
 from airflow_provider_vocalsep.client.settings import AccountSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_vocalsep.api.track import Track
 
 #: Fates of a submit, beside an exception to raise: accepted, accepted without an answer, accepted while the
@@ -35,7 +37,10 @@ class FakeVendor:
     Charges for every submit that it accepts; its tasks end when the test says so.
 
     :param fates: What becomes of each submit in turn; the rest is accepted.
+    :ivar on_submit: Called before each submit.
     """
+
+    on_submit: Callable[[], object] = staticmethod(lambda: None)
 
     def __init__(self, *fates: str | BaseException, settings: AccountSettings | None = None) -> None:
         self.settings = settings or account_settings()
@@ -54,6 +59,7 @@ class FakeVendor:
         stem_name: str | None = None,
         callback_url: str = PLACEHOLDER_CALLBACK_URL,
     ) -> str:
+        self.on_submit()
         self.callback_url = callback_url
         self.calls += 1
         fate = self.fates.pop(0) if self.fates else ACCEPT

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_vocalsep.api.errors import StoppedError
 from airflow_provider_vocalsep.landing import download as download_module
-from airflow_provider_vocalsep.landing.download import Download, StoppedError
+from airflow_provider_vocalsep.landing.download import Download
 from airflow_provider_vocalsep.landing.errors import (
     ContentChangedError,
     DownloadError,

@@ -6,6 +6,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_vocalsep.api.errors import (
     OutOfCreditsError,
     SeparationFailedError,
+    StoppedError,
     VendorError,
     Verdict,
     VocalSepError,
@@ -226,6 +227,31 @@ class TestExecuteWithALostAnswer:
         assert set(summary["stems"]) == {"vocals", "instrumental"}
         assert "adopted" in bench.events()
         assert vendor.charges == 1
+
+
+class TestOnKill:
+    def test_stop_in_the_back_off_of_a_refused_submit_leaves_no_doubt(self, bench, vendor):
+        operator = bench.separate()
+        vendor.fates = [VendorError("too fast", verdict=Verdict.WAIT, code=430)]
+        vendor.on_submit = operator.on_kill
+
+        with pytest.raises(StoppedError, match="A retry continues from the ledger"):
+            operator.execute(bench.context())
+
+        assert (vendor.charges, bench.entry().state.value) == (0, "refused")
+        vendor.on_submit = lambda: None
+        bench.deferral(bench.separate())
+        assert vendor.charges == 1
+
+    def test_stop_before_the_submit_sends_nothing_and_leaves_no_doubt(self, bench, vendor):
+        operator = bench.separate()
+        operator.on_kill()
+
+        with pytest.raises(StoppedError):
+            operator.execute(bench.context())
+
+        assert vendor.calls == 0
+        bench.deferral(bench.separate())
 
 
 class TestExecuteComplete:

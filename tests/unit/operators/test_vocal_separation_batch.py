@@ -5,7 +5,7 @@ import json
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
-from airflow_provider_vocalsep.api.errors import OutOfCreditsError, Verdict
+from airflow_provider_vocalsep.api.errors import OutOfCreditsError, StoppedError, Verdict
 from airflow_provider_vocalsep.landing.errors import LandingError
 from airflow_provider_vocalsep.ledger import Ledger, LedgerError
 from airflow_provider_vocalsep.operators.vocal_separation_batch import BatchFailedError
@@ -121,6 +121,20 @@ class TestExecute:
         assert row["state"] == "in_doubt"
         assert deferred.trigger.in_doubt == [row["attempt_id"]]
         assert deferred.trigger.until is not None
+
+
+class TestOnKill:
+    def test_nothing_is_submitted_after_a_stop_and_the_retry_does_the_rest(self, bench, vendor):
+        operator = bench.batch("one", "two", "three")
+        vendor.on_submit = operator.on_kill
+
+        with pytest.raises(StoppedError):
+            operator.execute(bench.context())
+
+        assert vendor.charges == 1
+        vendor.on_submit = lambda: None
+        assert set(bench.deferral(bench.batch("one", "two", "three")).trigger.waiting) == {"T1", "T2", "T3"}
+        assert vendor.charges == 3
 
 
 class TestExecuteComplete:

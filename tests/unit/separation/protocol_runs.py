@@ -51,7 +51,7 @@ INTERVAL = 30.0
 class Gate:
     """A turn in the vendor's window: something may happen before it comes."""
 
-    def wait(self) -> None:
+    def wait(self, _: object = None) -> None:
         calling("wait for a turn")
 
     def accepted(self) -> None: ...
