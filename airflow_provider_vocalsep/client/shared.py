@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 #: Seconds after which a connection is resolved again, so that a rotated key takes effect without a restart.
 RESOLVED_FOR = 300.0
 
+#: Seconds for which it is not resolved again, however many reads the vendor refuses.
+MIN_RESOLVED_FOR = 10.0
+
 
 @dataclass
 class _Slot:
@@ -51,6 +54,13 @@ async def shared_client(conn_id: str, resolve: Callable[[], Awaitable[AccountSet
                 slot.client = AsyncVendorClient(settings)
             slot.resolved_at = time.monotonic()
         return slot.client
+
+
+def expire_client(conn_id: str) -> None:
+    """Resolve a connection again before its next read, because the vendor refused its key."""
+    slot = _slots.get(asyncio.get_running_loop(), {}).get(conn_id)
+    if slot is not None and time.monotonic() - slot.resolved_at > MIN_RESOLVED_FOR:
+        slot.resolved_at = float("-inf")
 
 
 async def close_shared_clients() -> None:

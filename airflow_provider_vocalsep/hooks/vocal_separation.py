@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_vocalsep.api.errors import VocalSepError
+from airflow_provider_vocalsep.api.errors import VendorError, VocalSepError
 from airflow_provider_vocalsep.api.requests import PLACEHOLDER_CALLBACK_URL
 from airflow_provider_vocalsep.api.track import Track
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_vocalsep.api.models import SeparationTask
     from airflow_provider_vocalsep.client.asynchronous import AsyncVendorClient
+
+
+#: The vendor's code for a key that it does not know: it may have been rotated.
+UNAUTHORIZED = 401
 
 
 def outcome_of(task: SeparationTask) -> dict[str, Any]:
@@ -143,7 +147,15 @@ class VocalSeparationHook(BaseHook):
 
     async def aread_task(self, vendor_task_id: str) -> SeparationTask | None:
         """Read the vendor's record of a task, once; see :meth:`read_task`."""
-        return await (await self.get_async_client()).read_task(vendor_task_id)
+        client = await self.get_async_client()
+        try:
+            return await client.read_task(vendor_task_id)
+        except VendorError as e:
+            if e.code == UNAUTHORIZED:
+                from airflow_provider_vocalsep.client.shared import expire_client
+
+                expire_client(self.vocalsep_conn_id)
+            raise
 
     async def _async_settings(self) -> AccountSettings:
         connection = await get_async_connection(self.vocalsep_conn_id, hook=self)

@@ -30,7 +30,7 @@ from airflow_provider_vocalsep.separation.adoption import AwaitingCallback
 from airflow_provider_vocalsep.separation.polling import WaitOutcome
 from airflow_provider_vocalsep.separation.runtime import OnLostSubmit
 from airflow_provider_vocalsep.separation.submitting import Submission
-from airflow_provider_vocalsep.separation.waiting import WaitGivenUpError, WaitRefusedError, wait_here
+from airflow_provider_vocalsep.separation.waiting import WaitGivenUpError, wait_here
 from airflow_provider_vocalsep.triggers.events import validate_event
 from airflow_provider_vocalsep.triggers.lost_submit import LostSubmitTrigger
 
@@ -310,7 +310,7 @@ class VocalSeparationOperator(Stoppable, LineageMixin, BaseOperator):
             self.log.info("%s Reading its record.", message)
         if outcome in (WaitOutcome.GAVE_UP, WaitOutcome.UNKNOWN, WaitOutcome.REFUSED):
             job.stop_waiting(message)
-            raise (WaitGivenUpError if outcome is WaitOutcome.GAVE_UP else WaitRefusedError)(message)
+            raise WaitGivenUpError(message)
 
     def _finish(self, context: Context, job: TrackJob, manifest: Manifest) -> dict[str, Any]:
         assert job.location  # noqa: S101 - it has landed

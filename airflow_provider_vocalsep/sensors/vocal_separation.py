@@ -25,6 +25,7 @@ from airflow_provider_vocalsep.separation.polling import (
     Sleep,
     WaitOutcome,
 )
+from airflow_provider_vocalsep.separation.waiting import WaitGivenUpError
 from airflow_provider_vocalsep.triggers.events import validate_event
 from airflow_provider_vocalsep.triggers.vocal_separation import VocalSeparationTrigger
 
@@ -170,6 +171,6 @@ class VocalSeparationSensor(BaseSensorOperator):
         if outcome is WaitOutcome.GAVE_UP:
             raise AirflowSensorTimeout(message)
         if outcome in (WaitOutcome.UNKNOWN, WaitOutcome.REFUSED):
-            raise AirflowFailException(message)
+            raise WaitGivenUpError(message)
         if outcome is WaitOutcome.FAILED and self.fail_on_failed_task:
             raise AirflowFailException(f"{message} It has no stems to land; submit the track again.")

@@ -177,7 +177,7 @@ class BatchJob:
     def _end(self, job: TrackJob, outcome: WaitOutcome, message: str) -> None:
         if outcome in (WaitOutcome.UNKNOWN, WaitOutcome.REFUSED, WaitOutcome.GAVE_UP):
             job.row.state, job.row.message = RowState.FAILED, message
-            job.row.final = outcome is not WaitOutcome.GAVE_UP
+            job.row.final = False  # attaching costs nothing
             job.stop_waiting(message)
         else:
             self._poll(job)

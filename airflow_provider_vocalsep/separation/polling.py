@@ -27,6 +27,18 @@ SAFETY_POLL_INTERVAL = 300.0
 #: ``data: null`` right after a submit.
 VISIBILITY_GRACE = 120.0
 
+#: The vendor's codes for an id that it does not know, by its documentation.
+UNKNOWN_TASK_CODES = (404, 422)
+
+#: An answer that the task is unknown, or that refuses the read, ends a wait only if this many reads in a row,
+#: over this many seconds, bring nothing else: gateways, deploys and rotated keys give such answers for a
+#: minute.
+PERSISTENT_READS = 4
+PERSISTENT_FOR = 180.0
+
+#: Longest pause between the reads that find out whether it persists, in seconds.
+_DOUBT_PAUSE = 60.0
+
 #: Longest pause between reads after transient errors, in seconds.
 MAX_PAUSE = 300.0
 
@@ -38,7 +50,7 @@ class WaitOutcome(str, Enum):
     FINISHED = "finished"
     #: The vendor failed the task.
     FAILED = "failed"
-    #: The vendor does not know the id, also after :data:`VISIBILITY_GRACE`.
+    #: The vendor has never known the id, also after :data:`VISIBILITY_GRACE`.
     UNKNOWN = "unknown"
     #: The vendor refuses to answer until a person changes something.
     REFUSED = "refused"
@@ -83,6 +95,8 @@ class Poller:
         self.reads = 0
         self._errors = 0
         self._last_problem: str | None = None
+        self._seen = False
+        self._doubts: list[float] = []
 
     def begin(self, now: float) -> Sleep | Ended:
         """Return the first step of a wait that does not start with a read."""
@@ -97,7 +111,8 @@ class Poller:
         self.reads += 1
         if task is None:
             return self._on_unknown(now)
-        self._errors, self._last_problem = 0, None
+        self._errors, self._last_problem, self._seen = 0, None, True
+        self._doubts.clear()
         if task.finished:
             return Ended(WaitOutcome.FINISHED, f"Vendor task {self.vendor_task_id} is finished.")
         if task.failed:
@@ -111,18 +126,18 @@ class Poller:
         """
         Decide after a read that raised.
 
-        :param error: Only a refusal ends the wait before the deadline; every other error is transient.
+        :param error: Only a refusal that persists ends the wait before the deadline.
         """
         self.reads += 1
         asked_for = None
         if isinstance(error, VendorError):
-            if error.code in (404, 422):  # documented for an id that the vendor does not know
+            if error.code in UNKNOWN_TASK_CODES:
                 return self._on_unknown(now)
             if error.verdict is Verdict.FATAL:
-                return self._refused(error)
+                return self._refused(error, now)
             asked_for = error.retry_after
         elif isinstance(error, ConnectionSettingsError):
-            return self._refused(error)
+            return self._refused(error, now)
         self._errors += 1
         self._last_problem = str(error)
         pause = min(self.poll_interval * 2 ** min(self._errors - 1, 10), max(MAX_PAUSE, self.poll_interval))
@@ -132,18 +147,28 @@ class Poller:
         self._last_problem = f"the vendor does not know task {self.vendor_task_id} (yet)"
         if now < self.visible_by:
             return self._sleep(min(self.poll_interval, max(self.visible_by - now, 1.0)), now)
+        if self._seen or not self._persists(now):
+            return self._sleep(min(self.poll_interval, _DOUBT_PAUSE), now)
         return Ended(
             WaitOutcome.UNKNOWN,
             f"The vendor does not know task {self.vendor_task_id}: its answer holds no data. Check that the "
-            "connection's key and dialect belong to the account that submitted it.",
+            "connection's key and dialect belong to the account that submitted it. A retry attaches again.",
         )
 
-    def _refused(self, error: Exception) -> Ended:
+    def _refused(self, error: Exception, now: float) -> Sleep | Ended:
+        self._last_problem = str(error)
+        if not self._persists(now):
+            return self._sleep(min(self.poll_interval, _DOUBT_PAUSE), now)
         return Ended(
             WaitOutcome.REFUSED,
             f"The vendor does not report on task {self.vendor_task_id}: {error} The task stays paid and in "
-            "the ledger. Correct this, then clear this Airflow task: it attaches again.",
+            "the ledger. Correct this; a retry, or a clear of this Airflow task, attaches again.",
         )
+
+    def _persists(self, now: float) -> bool:
+        """Return whether reads have brought nothing else for long enough."""
+        self._doubts.append(now)
+        return len(self._doubts) >= PERSISTENT_READS and now - self._doubts[0] >= PERSISTENT_FOR
 
     def _sleep(self, seconds: float, now: float) -> Sleep | Ended:
         left = self.deadline - now

@@ -6,11 +6,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from airflow_provider_vocalsep.api.codes import classify_task
-from airflow_provider_vocalsep.api.errors import SeparationFailedError, Verdict, VocalSepError
+from airflow_provider_vocalsep.api.errors import SeparationFailedError, VendorError, Verdict, VocalSepError
 from airflow_provider_vocalsep.landing.land import check_destination, read_manifest, verify_landed
 from airflow_provider_vocalsep.ledger import File, Identity, Landing, Outcome, TaskInstanceRef
 from airflow_provider_vocalsep.runs.report import TrackRow
 from airflow_provider_vocalsep.separation.adoption import AwaitingCallback
+from airflow_provider_vocalsep.separation.polling import UNKNOWN_TASK_CODES
 from airflow_provider_vocalsep.separation.submitting import Submitter
 
 if TYPE_CHECKING:
@@ -166,7 +167,14 @@ class TrackJob(LandingJob):
         :raises SeparationFailedError: the vendor could not separate the track.
         """
         vendor_task_id = self.row.vendor_task_id or ""
-        task = self.runtime.vendor.read_task(vendor_task_id)
+        try:
+            task = self.runtime.vendor.read_task(vendor_task_id)
+        except VendorError as e:
+            if e.retryable and e.code not in UNKNOWN_TASK_CODES:
+                raise
+            # What is paid is not given up for one answer: the poller decides whether it persists.
+            log.warning("Track %r is paid for, and its record was refused: %s", self.track.key, e)
+            return None
         if task is not None and task.finished:
             events_of = self.runtime.callbacks.events_of
             self.ledger.record_separated(

@@ -19,13 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class WaitGivenUpError(VocalSepError):
-    """The deadline passed. The vendor's task continues, and a retry attaches to it."""
-
-
-class WaitRefusedError(VocalSepError):
-    """The vendor refuses to report on a task until a person changes something."""
-
-    retryable = False
+    """The deadline passed, or the vendor does not report on the task. A retry attaches to it."""
 
 
 def wait_here(
