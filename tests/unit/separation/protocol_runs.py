@@ -241,11 +241,9 @@ class Leg:
 
     def run(self, ended: dict[str, Any] | None) -> None:
         before = self._report()
-        if ended is None or before is None:
-            job = self._job(BatchReport.of(TRACKS, before))
-            job.begin()
-        else:
-            job = self._job(before)
+        job = self._job(before if ended is not None and before else BatchReport.of(TRACKS, before))
+        job.begin()
+        if ended is not None:
             job.resume(ended)
         if job.waiting and job.all_called_back():
             job.resume({})
