@@ -142,8 +142,8 @@ class TrackRow(BaseModel):
         """
         Record a failure.
 
-        :param error: What went wrong, or what Airflow was told of it.
-        :param final: Whether a retry would meet the same failure.
+        :param error: The error; its vendor code, or its cause's, is recorded, too.
+        :param final: Whether a retry would fail the same way.
         """
         cause = error if isinstance(error, VendorError) else error.__cause__
         self.code = cause.code if isinstance(cause, VendorError) else None

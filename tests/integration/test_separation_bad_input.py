@@ -1,4 +1,4 @@
-"""What cannot work is refused with the track's name and the remedy, before anything is paid."""
+"""Wrong input fails with the track's name and the remedy, before anything is paid."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from airflow_provider_vocalsep.storage.location import parse_s3_uri
         ({"track": {"key": "x", "audio_url": "ftp://host/song.mp3"}}, ["'x'", "ftp", "https://"]),
     ],
 )
-def test_a_wrong_argument_fails_at_once(bench, arguments, says):
+def test_wrong_argument_fails_at_once(bench, arguments, says):
     message = bench.refusal(AirflowFailException, **arguments)
 
     assert [word for word in says if word not in message] == []
@@ -42,14 +42,14 @@ class TestConnection:
             ({"extra": {"dialect": "suno"}}, ["vocalsep_default", "dialect", "sunoapi", "kie"]),
         ],
     )
-    def test_a_wrong_one_fails_at_once(self, bench, connect, changes, says):
+    def test_wrong_connection_field_fails_at_once(self, bench, connect, changes, says):
         connect(**changes)
         message = bench.refusal(AirflowFailException)
 
         assert [word for word in ["'daisy-bell'", *says] if word not in message] == []
         assert bench.submits == 0
 
-    def test_no_permission_for_the_bucket_fails_before_the_submit(self, bench, connect):
+    def test_connection_without_permission_for_the_bucket_fails_before_the_submit(self, bench, connect):
         connect(aws={"password": "not-the-secret"})
         message = bench.refusal(AirflowFailException)
 
@@ -58,7 +58,7 @@ class TestConnection:
         assert bench.submits == 0
 
     @pytest.mark.parametrize("dialect", ["sunoapi", "kie"])
-    def test_out_of_credits_says_so_and_goes_on_after_a_top_up(self, bench, connect, dialect):
+    def test_empty_account_fails_and_a_clear_after_the_top_up_separates(self, bench, connect, dialect):
         with running_sandbox(dialect=dialect, credits=5, task_seconds=0) as poor:
             row = poor.catalogue()[0]
             track = {name: row[name] for name in ("key", "task_id", "audio_id")}
@@ -75,7 +75,7 @@ class TestConnection:
 
 
 class TestOwnFile:
-    def test_too_large_is_refused_before_it_is_paid(self, bench):
+    def test_file_above_the_limit_is_refused_before_it_is_paid(self, bench):
         bucket, key = parse_s3_uri(f"{bench.destination}/in/big.wav")
         bench.s3.put_object(Bucket=bucket, Key=key, Body=bytes(21 * 2**20))
         message = bench.refusal(
@@ -87,7 +87,7 @@ class TestOwnFile:
         assert "20 MB" in message
         assert bench.submits == 0
 
-    def test_that_is_not_there_is_refused_before_it_is_paid(self, bench):
+    def test_missing_file_is_refused_before_it_is_paid(self, bench):
         url = f"{bench.destination}/in/none.wav"
         message = bench.refusal(AirflowFailException, track={"key": "own", "audio_url": url})
 
@@ -95,7 +95,7 @@ class TestOwnFile:
         assert bench.submits == 0
 
 
-class TestCatalogue:
+class TestLoadTracks:
     ROWS = "key,task_id,audio_id\none,t1,a1\ntwo,,\none,t1,a1\nthree,t3,a3\n"
 
     @pytest.fixture
@@ -104,17 +104,17 @@ class TestCatalogue:
         bench.s3.put_object(Bucket=bucket, Key=key, Body=self.ROWS.encode())
         return f"s3://{bucket}/{key}"
 
-    def test_with_a_row_without_ids_is_refused_naming_line_and_track(self, catalogue):
+    def test_row_without_ids_is_refused_by_line_and_track(self, catalogue):
         with pytest.raises(AirflowFailException, match="line 3.*'two'"):
             load_tracks(catalogue)
 
-    def test_goes_on_without_bad_and_repeated_rows_when_asked(self, catalogue, caplog):
+    def test_skip_leaves_bad_and_repeated_rows_out(self, catalogue, caplog):
         tracks = load_tracks(catalogue, bad_rows="skip")
 
         assert [track["key"] for track in tracks] == ["one", "three"]
         assert "line 3: Track 'two' cannot be submitted" in caplog.text
         assert "line 4: track 'one' is on line 2 already" in caplog.text
 
-    def test_that_is_not_there_is_refused_naming_it(self, bench):
+    def test_missing_catalogue_is_refused_by_its_address(self, bench):
         with pytest.raises(AirflowFailException, match=f"{bench.destination}/none.csv could not be read"):
             load_tracks(f"{bench.destination}/none.csv")

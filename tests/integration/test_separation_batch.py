@@ -1,4 +1,4 @@
-"""Many tracks in one Airflow task, against a vendor that answers with tiny stems."""
+"""Batches of tracks, with a vendor whose stems are tiny."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tracks(count, start=0):
 
 
 class Batch:
-    """Runs tries of one batch, and knows what they cost and left behind."""
+    """Runs tries of one batch; reads their charges and objects."""
 
     def __init__(self, vendor, s3, destination):
         self.vendor = vendor
@@ -95,44 +95,52 @@ def batch(vendor, s3, seaweed, destination, monkeypatch):
     pace._gates.clear()
 
 
-class TestABatch:
-    def test_lands_all_and_says_what_became_of_each(self, batch):
-        told = batch.run(tracks(20))
+class TestExecute:
+    def test_all_tracks_land_and_the_report_has_a_row_for_each(self, batch):
+        counts = batch.run(tracks(20))
 
-        counts = {"tracks": 20, "landed": 20, "failed": 0, "left": 0, "before": 0, "submits": 20, "stems": 40}
-        assert {name: told[name] for name in counts} == counts
-        assert told["bytes"] > 0
+        expected = {
+            "tracks": 20,
+            "landed": 20,
+            "failed": 0,
+            "left": 0,
+            "before": 0,
+            "submits": 20,
+            "stems": 40,
+        }
+        assert {name: counts[name] for name in expected} == expected
+        assert counts["bytes"] > 0
         assert len(batch.keys()) == 60
-        assert told["report"].endswith("/_vocalsep/runs/dag/run/separate/00003.jsonl")
-        head, rows = batch.report(told["report"])
+        assert counts["report"].endswith("/_vocalsep/runs/dag/run/separate/00003.jsonl")
+        head, rows = batch.report(counts["report"])
         assert (head["concluded"], head["landed"], head["try_number"]) == (True, 20, 1)
         assert list(rows) == [track["key"] for track in tracks(20)]
         assert rows["track-7"]["state"] == "landed"
         assert rows["track-7"]["manifest"] == f"{batch.destination}/track-7/separate_vocal/manifest.json"
-        assert len(json.dumps(told)) < 500
+        assert len(json.dumps(counts)) < 500
 
-    def test_again_pays_nothing_and_lands_only_what_is_new(self, batch):
+    def test_later_run_pays_and_lands_only_new_tracks(self, batch):
         batch.run(tracks(10))
-        told = batch.run(tracks(14))
+        counts = batch.run(tracks(14))
 
-        assert (told["landed"], told["before"], told["submits"]) == (14, 0, 4)
+        assert (counts["landed"], counts["before"], counts["submits"]) == (14, 0, 4)
         assert batch.charges == 14
-        told = batch.run(tracks(14), run_id="another")
-        assert (told["landed"], told["before"], told["submits"]) == (14, 14, 0)
+        counts = batch.run(tracks(14), run_id="another")
+        assert (counts["landed"], counts["before"], counts["submits"]) == (14, 14, 0)
 
-    def test_of_nothing_is_nothing(self, batch):
+    def test_empty_batch_costs_nothing(self, batch):
         assert batch.run([])["tracks"] == 0
         assert batch.charges == 0
 
-    def test_pays_once_for_audio_that_is_listed_under_two_names(self, batch):
+    def test_audio_under_two_keys_is_paid_for_once(self, batch):
         one = tracks(1)[0]
-        told = batch.run([one, {**one, "key": "other-name"}, one])
+        counts = batch.run([one, {**one, "key": "other-name"}, one])
 
-        assert (told["tracks"], told["landed"], batch.charges) == (2, 2, 1)
-        head, _ = batch.report(told["report"])
+        assert (counts["tracks"], counts["landed"], batch.charges) == (2, 2, 1)
+        head, _ = batch.report(counts["report"])
         assert (head["submits"], head["credits"]) == (1, 10)
 
-    def test_is_read_from_a_chunk_file(self, batch):
+    def test_tracks_are_read_from_a_chunk_file(self, batch):
         bucket, prefix = parse_s3_uri(batch.destination)
         key = f"{prefix}/in/tracks-000201-000203.jsonl"
         chunk = [{**track, "title": "one\u2028two"} for track in tracks(3, 200)]
@@ -141,7 +149,7 @@ class TestABatch:
 
         assert batch.run(f"s3://{bucket}/{key}")["landed"] == 3
 
-    def test_with_tracks_that_cannot_be_used_submits_none(self, batch):
+    def test_unusable_track_keeps_all_tracks_from_being_submitted(self, batch):
         with pytest.raises(
             AirflowFailException, match=r"2 of 3 tracks cannot be used:\n  2: .*\n  3: .*own key"
         ):
@@ -149,27 +157,27 @@ class TestABatch:
         assert batch.charges == 0
 
 
-class TestFailures:
-    def test_of_some_are_put_up_with_and_named(self, batch):
+class TestExecuteWithFailures:
+    def test_failures_within_max_failed_are_reported(self, batch):
         for n in (2, 5):
             batch.fault("task", "fail", tracks(n + 1)[n]["audio_id"], code=451, message="no audio there")
-        told = batch.run(tracks(8), max_failed=0.25)
+        counts = batch.run(tracks(8), max_failed=0.25)
 
-        assert (told["landed"], told["failed"]) == (6, 2)
-        _, rows = batch.report(told["report"])
+        assert (counts["landed"], counts["failed"]) == (6, 2)
+        _, rows = batch.report(counts["report"])
         assert "no audio there" in rows["track-5"]["message"]
         assert rows["track-5"]["code"] == 451
 
-    def test_of_too_many_fail_the_batch_and_clearing_it_tries_only_those(self, batch):
+    def test_failures_beyond_max_failed_fail_the_batch_and_a_clear_retries_only_them(self, batch):
         batch.fault("task", "fail", tracks(4)[3]["audio_id"], code=451, message="no audio there")
         with pytest.raises(AirflowFailException, match=r"1 of 8 tracks failed:\n  track-3: .*no audio there"):
             batch.run(tracks(8))
         batch.vendor.clear_faults()
-        told = batch.run(tracks(8))
+        counts = batch.run(tracks(8))
 
-        assert (told["landed"], told["before"], told["submits"], batch.charges) == (8, 0, 1, 9)
+        assert (counts["landed"], counts["before"], counts["submits"], batch.charges) == (8, 0, 1, 9)
 
-    def test_of_a_twentieth_for_good_and_a_twentieth_once_end_as_max_failed_says(self, batch):
+    def test_final_and_single_failures_of_a_twentieth_each_end_as_max_failed_says(self, batch):
         catalogue = tracks(100)
         for n in (3, 23, 43, 63, 83):
             batch.fault("task", "fail", catalogue[n]["audio_id"], code=451, message="no audio there")
@@ -190,16 +198,16 @@ class TestFailures:
         assert batch.charges == 98 + 3
 
         batch.vendor.clear_faults()
-        told = batch.run(catalogue, max_failed=0.05)
-        assert (told["landed"], told["submits"], batch.charges) == (100, 7, 101 + 7)
+        counts = batch.run(catalogue, max_failed=0.05)
+        assert (counts["landed"], counts["submits"], batch.charges) == (100, 7, 101 + 7)
 
-    def test_that_pass_are_submitted_anew_within_the_batch(self, batch):
+    def test_transient_failure_is_submitted_again_in_the_same_try(self, batch):
         batch.fault("task", "fail", tracks(2)[1]["audio_id"], code=500, times=1)
-        told = batch.run(tracks(4))
+        counts = batch.run(tracks(4))
 
-        assert (told["landed"], told["submits"]) == (4, 5)
+        assert (counts["landed"], counts["submits"]) == (4, 5)
 
-    def test_that_a_retry_may_mend_are_retried_and_those_for_good_are_not_paid_again(self, batch):
+    def test_retry_repeats_transient_failures_and_pays_for_no_final_one(self, batch):
         batch.max_tries = 1
         batch.fault("task", "fail", tracks(1)[0]["audio_id"], code=451, message="no audio there")
         batch.fault("download", "html", tracks(2)[1]["audio_id"], status=503)
@@ -213,25 +221,25 @@ class TestFailures:
 
         assert batch.charges == 3
 
-    def test_of_an_answer_that_was_lost_is_submitted_anew_by_the_retry_when_that_was_asked_for(self, batch):
+    def test_lost_answer_is_submitted_again_by_the_retry_with_resubmit(self, batch):
         batch.max_tries = 2
         batch.fault("submit", "accept_then_drop", tracks(2)[1]["audio_id"], times=1)
         with pytest.raises(
             BatchFailedError, match=r"1 of 3 tracks failed:\n  track-1: .*A retry submits it again"
         ):
             batch.run(tracks(3), on_lost_submit="resubmit")
-        told = batch.run(tracks(3), on_lost_submit="resubmit")
+        counts = batch.run(tracks(3), on_lost_submit="resubmit")
 
-        assert (told["landed"], told["submits"], batch.charges) == (3, 3, 4)
+        assert (counts["landed"], counts["submits"], batch.charges) == (3, 3, 4)
 
 
-class TestMoney:
-    def test_that_may_be_spent_ends_the_claims_and_says_what_was_left(self, batch):
-        told = batch.run(tracks(8), max_credits=50)
+class TestExecuteWithLimitedCredits:
+    def test_max_credits_leaves_the_tracks_beyond_it(self, batch):
+        counts = batch.run(tracks(8), max_credits=50)
 
-        assert (told["landed"], told["left"], told["submits"], batch.charges) == (5, 3, 5, 5)
+        assert (counts["landed"], counts["left"], counts["submits"], batch.charges) == (5, 3, 5, 5)
 
-    def test_that_is_gone_fails_the_batch_with_what_landed_kept(self, batch):
+    def test_empty_account_fails_the_batch_and_keeps_what_landed(self, batch):
         batch.fault("submit", "code", tracks(3)[2]["audio_id"], code=429, message="Insufficient credits")
         with pytest.raises(AirflowFailException, match=r"tracks were left: .*Top the account up"):
             batch.run(tracks(6), parallel=1)
@@ -240,10 +248,10 @@ class TestMoney:
         assert len(batch.keys()) == 6
 
 
-class TestParking:
+class TestExecuteDeferred:
     @pytest.fixture(autouse=True)
     def calls_back(self, batch, monkeypatch):
-        """Switch callbacks on; nobody is there to hear them."""
+        """Switch callbacks on, without a receiver."""
         connection = sandbox_connection(
             batch.vendor, callback_base_url="http://127.0.0.1:1", callback_secret="s" * 32
         )
@@ -255,7 +263,7 @@ class TestParking:
             batch.run(what, run_id=run_id, deferrable=True, poll_interval=None)
         return deferred.value.trigger
 
-    def test_waits_for_callbacks_with_few_reads_unless_another_run_hears_them(self, batch):
+    def test_reads_are_rare_unless_the_vendor_calls_back_another_run(self, batch):
         batch.fault("task", "stuck", tracks(1)[0]["audio_id"])
         own = self.parked(batch, tracks(1), "first")
         assert (own.poll_interval, own.read_at_once) == (300, False)
@@ -268,7 +276,7 @@ class TestParking:
         assert (again.poll_interval, set(again.waiting)) == (300, set(own.waiting))
 
 
-class TestTheTrigger:
+class TestBatchTrigger:
     def watch(self, **kwargs):
         async def first_event():
             trigger = BatchTrigger(
@@ -283,7 +291,7 @@ class TestTheTrigger:
 
         return asyncio.run(first_event()).payload
 
-    def test_fires_once_for_all_with_how_each_ended(self, batch, vendor):
+    def test_event_has_the_outcome_of_each_task(self, batch, vendor):
         batch.fault("task", "fail", tracks(1)[0]["audio_id"], code=451, message="no audio there")
         client = VocalSeparationHook().client
         ids = [client.submit(Track.parse(track), SeparationType.SEPARATE_VOCAL) for track in tracks(3)]
@@ -296,7 +304,7 @@ class TestTheTrigger:
         }
         assert event["reads"] >= 3
 
-    def test_fires_for_some_when_they_have_lingered(self, batch, vendor):
+    def test_event_comes_after_linger_for_the_tasks_that_have_ended(self, batch, vendor):
         batch.fault("task", "stuck", tracks(1)[0]["audio_id"])
         client = VocalSeparationHook().client
         ids = [client.submit(Track.parse(track), SeparationType.SEPARATE_VOCAL) for track in tracks(2)]

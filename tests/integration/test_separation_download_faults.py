@@ -1,4 +1,4 @@
-"""Stems that come badly: what is whole lands, what is not is named, and a retry fetches just that."""
+"""Faulty downloads: whole stems land, the others are named, and a retry downloads only those."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FOLDER = "daisy-bell/separate_vocal"
         ("redirect", "127.0.0.1"),
     ],
 )
-def test_a_broken_stem_is_named_and_fetched_alone_by_the_retry(bench, faulty, sandbox, kind, says):
+def test_broken_stem_is_named_and_only_it_is_downloaded_by_the_retry(bench, faulty, sandbox, kind, says):
     faulty("download", kind, stem="vocals")
     message = bench.refusal(LandingError)
     assert "'daisy-bell'" in message
@@ -40,7 +40,7 @@ def test_a_broken_stem_is_named_and_fetched_alone_by_the_retry(bench, faulty, sa
 
 
 @pytest.mark.parametrize("kind", ["drop", "no_range"])
-def test_a_connection_that_breaks_is_taken_up_again_in_the_same_try(bench, faulty, kind):
+def test_broken_download_is_continued_in_the_same_try(bench, faulty, kind):
     faulty("download", "drop", after=20_000, times=2)
     if kind == "no_range":
         faulty("download", "no_range")
@@ -49,14 +49,14 @@ def test_a_connection_that_breaks_is_taken_up_again_in_the_same_try(bench, fault
     assert len(bench.objects()) == 3
 
 
-def test_an_expired_link_is_asked_for_again_in_the_same_try(bench, faulty):
+def test_expired_link_is_renewed_in_the_same_try(bench, faulty):
     faulty("download", "expired", times=1)
     bench.separate()
 
     assert len(bench.objects()) == 3
 
 
-def test_private_addresses_are_refused_unless_the_connection_allows_them(bench, connect):
+def test_private_address_is_refused_unless_the_connection_allows_it(bench, connect):
     connect(extra={"allow_private_hosts": False})
     message = bench.refusal(AirflowFailException)
     assert "Refused to download from 127.0.0.1" in message

@@ -1,4 +1,4 @@
-"""What metrics and lineage say of whole jobs, beside the vendor's own books and the bucket."""
+"""Metrics and lineage of whole jobs, compared with the vendor's books and the bucket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_provider_vocalsep.transfers.vocal_separation_to_s3 import VocalSepa
 
 @pytest.fixture
 def sums(statsd, bench):
-    """The sums that have arrived, once all of those named are there."""
+    """The sums of the metrics, once those named have arrived."""
 
     def sums(**at_least):
         def there():
@@ -41,13 +41,13 @@ def put_song(bench, name="in/song.flac"):
 
 
 class TestMetrics:
-    def test_of_a_track_are_the_vendors_books_and_the_bucket(self, bench, sums):
+    def test_metrics_of_a_track_match_the_vendors_books_and_the_bucket(self, bench, sums):
         books = bench.sandbox.totals()
         summary = bench.separate()
 
-        told = sums(landing_duration=1)
+        counted = sums(landing_duration=1)
         after = bench.sandbox.totals()
-        assert told == {
+        assert counted == {
             "submitted": after["submits"] - books["submits"],
             "credits": after["credits_charged"] - books["credits_charged"],
             "separated": 1,
@@ -58,56 +58,61 @@ class TestMetrics:
             "bytes": summary["bytes"],
         }
         assert bench.separate() == summary
-        assert sums(skipped=1) == {**told, "skipped": 1}
+        assert sums(skipped=1) == {**counted, "skipped": 1}
 
-    def test_of_a_task_that_fails_and_is_paid_again_are_the_vendors_books(self, bench, faulty, sums):
+    def test_metrics_of_a_track_that_is_paid_twice_match_the_vendors_books(self, bench, faulty, sums):
         books = bench.sandbox.totals()
         faulty("task", "fail", code=531, message="bad luck", times=1)
         faulty("submit", "code", code=430, times=1)
         bench.refusal(SeparationFailedError)
         bench.separate()
 
-        told = sums(landing_duration=1)
+        counted = sums(landing_duration=1)
         after = bench.sandbox.totals()
-        assert told["submitted"] == after["submits"] - books["submits"] == 2
-        assert told["credits"] == after["credits_charged"] - books["credits_charged"]
-        assert told["credits_refunded"] == after["credits_refunded"] - books["credits_refunded"] > 0
-        assert (told["separation_failed"], told["sent_again"], told["landed"]) == (1, 1, 1)
+        assert counted["submitted"] == after["submits"] - books["submits"] == 2
+        assert counted["credits"] == after["credits_charged"] - books["credits_charged"]
+        assert counted["credits_refunded"] == after["credits_refunded"] - books["credits_refunded"] > 0
+        assert (counted["separation_failed"], counted["sent_again"], counted["landed"]) == (1, 1, 1)
 
-    def test_of_a_submit_without_an_answer_say_so(self, bench, faulty, sums):
+    def test_lost_submit_is_counted(self, bench, faulty, sums):
         faulty("submit", "accept_then_drop", times=1)
         bench.refusal(AirflowFailException)
 
         assert sums(failed=1) == {"submit_lost": 1, "failed": 1}
 
-    def test_of_a_transfer_count_what_it_landed_once(self, bench, sums):
+    def test_transfer_counts_what_it_landed_once(self, bench, sums):
         task = bench.separate(destination=None, wait_for_completion=False)["vendor_task_id"]
         wait(bench, task)
         summary = transfer(bench, task).execute(bench.context())
         transfer(bench, task).execute(bench.context())
 
-        told = sums(landed=1, bytes=1)
-        assert (told["landed"], told["stems"], told["bytes"]) == (1, 2, summary["bytes"])
+        counted = sums(landed=1, bytes=1)
+        assert (counted["landed"], counted["stems"], counted["bytes"]) == (1, 2, summary["bytes"])
 
-    def test_of_a_batch_are_its_report(self, bench, faulty, sums):
+    def test_metrics_of_a_batch_match_its_tracks(self, bench, faulty, sums):
         tracks = [bench.track(song) for song in range(3)]
         bench.sandbox.set_fault("task", "fail", code=451, message="no", track=tracks[2]["audio_id"])
         with pytest.raises(AirflowFailException):
             batch(bench, tracks).execute(bench.context())
-        told = sums(failed=1, landing_duration=2)
-        assert (told["submitted"], told["landed"], told["failed"]) == (3, 2, 1)
+        counted = sums(failed=1, landing_duration=2)
+        assert (counted["submitted"], counted["landed"], counted["failed"]) == (3, 2, 1)
 
         bench.sandbox.clear_faults()
         batch(bench, tracks).execute(bench.context())
-        told = sums(landing_duration=3)
-        assert (told["submitted"], told["landed"], told["failed"], told["skipped"]) == (4, 3, 1, 2)
+        counted = sums(landing_duration=3)
+        assert (counted["submitted"], counted["landed"], counted["failed"], counted["skipped"]) == (
+            4,
+            3,
+            1,
+            2,
+        )
 
-    def test_of_tracks_that_are_left_when_the_credits_are_used_up(self, bench, sums):
+    def test_tracks_beyond_max_credits_are_counted_as_left(self, bench, sums):
         tracks = [bench.track(song) for song in range(3)]
         batch(bench, tracks, max_credits=10, parallel=1).execute(bench.context())
 
-        told = sums(left=2)
-        assert (told["submitted"], told["left"], told["credits"]) == (1, 2, 10)
+        counted = sums(left=2)
+        assert (counted["submitted"], counted["left"], counted["credits"]) == (1, 2, 10)
 
 
 def wait(bench, task):
@@ -138,60 +143,60 @@ def uris(summary):
 
 
 class TestOpenLineage:
-    """With the classes that OpenLineage's own provider brings, asked as its listener asks."""
+    """The lineage as the listener of OpenLineage's provider reads it."""
 
     @pytest.fixture
-    def asked(self):
+    def extract(self):
         base = pytest.importorskip("airflow.providers.openlineage.extractors.base")
 
-        def asked(operator):
+        def extract(operator):
             return base.DefaultExtractor(operator).extract_on_complete(None)
 
-        return asked
+        return extract
 
     def names(self, addresses):
         return [(f"s3://{bucket}", key) for bucket, key in map(parse_s3_uri, addresses)]
 
-    def test_of_a_track_names_its_audio_and_each_stem_with_its_bytes(self, bench, asked):
+    def test_track_has_its_audio_and_each_stem_with_its_bytes(self, bench, extract):
         operator = bench.operator()
         summary = operator.execute(bench.context())
-        told = asked(operator)
+        found = extract(operator)
 
         track = bench.track()
-        assert datasets(told.inputs) == [(bench.sandbox.url, f"{track['task_id']}/{track['audio_id']}")]
-        assert datasets(told.outputs) == self.names(uris(summary))
-        sizes = [data.outputFacets["outputStatistics"].size for data in told.outputs]
+        assert datasets(found.inputs) == [(bench.sandbox.url, f"{track['task_id']}/{track['audio_id']}")]
+        assert datasets(found.outputs) == self.names(uris(summary))
+        sizes = [data.outputFacets["outputStatistics"].size for data in found.outputs]
         assert sizes == [stem["bytes"] for stem in summary["stems"].values()]
-        assert told.run_facets["externalQuery"].externalQueryId == summary["vendor_task_id"]
+        assert found.run_facets["externalQuery"].externalQueryId == summary["vendor_task_id"]
 
-    def test_tells_no_signature_and_no_credentials(self, bench, asked):
+    def test_lineage_has_no_signature_and_no_credentials(self, bench, extract):
         url = bench.sandbox.catalogue()[1]["audio_url"].replace("://", "://user:secret@")
         operator = bench.operator(track={"key": "own", "audio_url": f"{url}?X-Amz-Signature=secret"})
         operator.execute(bench.context())
-        told = asked(operator)
+        found = extract(operator)
 
-        assert datasets(told.inputs) == [(bench.sandbox.url, url.partition("://")[2].partition("/")[2])]
-        assert "secret" not in repr(told)
+        assert datasets(found.inputs) == [(bench.sandbox.url, url.partition("://")[2].partition("/")[2])]
+        assert "secret" not in repr(found)
 
-    def test_of_an_own_file_in_a_bucket_is_its_key(self, bench, asked):
+    def test_own_file_in_a_bucket_is_its_key(self, bench, extract):
         uri = put_song(bench)
         operator = bench.operator(track={"key": "own", "audio_url": uri})
         operator.execute(bench.context())
 
-        assert datasets(asked(operator).inputs) == self.names([uri])
+        assert datasets(extract(operator).inputs) == self.names([uri])
 
-    def test_of_a_transfer_goes_from_the_vendor_task_to_the_stems(self, bench, asked):
+    def test_transfer_goes_from_the_vendor_task_to_the_stems(self, bench, extract):
         task = bench.separate(destination=None, wait_for_completion=False)["vendor_task_id"]
         wait(bench, task)
         operator = transfer(bench, task)
         summary = operator.execute(bench.context())
 
-        told = asked(operator)
-        assert datasets(told.inputs) == [(bench.sandbox.url, task)]
-        assert datasets(told.outputs) == self.names(uris(summary))
+        found = extract(operator)
+        assert datasets(found.inputs) == [(bench.sandbox.url, task)]
+        assert datasets(found.outputs) == self.names(uris(summary))
 
-    def test_of_a_small_batch_names_tracks_and_stems_and_of_a_large_one_chunk_and_destination(
-        self, bench, asked, monkeypatch
+    def test_small_batch_lists_tracks_and_stems_and_a_large_one_chunk_and_destination(
+        self, bench, extract, monkeypatch
     ):
         bucket, key = parse_s3_uri(f"{bench.destination}/tracks-000001-000002.jsonl")
         tracks = [bench.track(song) for song in range(2)]
@@ -199,36 +204,36 @@ class TestOpenLineage:
         operator = batch(bench, f"s3://{bucket}/{key}")
         totals = operator.execute(bench.context())
 
-        told = asked(operator)
-        assert datasets(told.inputs) == [
+        found = extract(operator)
+        assert datasets(found.inputs) == [
             (f"s3://{bucket}", key),
             *((bench.sandbox.url, f"{track['task_id']}/{track['audio_id']}") for track in tracks),
         ]
         stems = [name for name in bench.objects() if name.endswith(".mp3")]
-        assert {name for _, name in datasets(told.outputs)} == {
+        assert {name for _, name in datasets(found.outputs)} == {
             parse_s3_uri(f"{bench.destination}/{name}")[1] for name in stems
         }
 
         monkeypatch.setattr(lineage, "MAX_LISTED", 1)
-        told = asked(operator)
-        assert datasets(told.inputs) == [(f"s3://{bucket}", key)]
-        assert datasets(told.outputs) == self.names([bench.destination])
-        statistics = told.outputs[0].outputFacets["outputStatistics"]
+        found = extract(operator)
+        assert datasets(found.inputs) == [(f"s3://{bucket}", key)]
+        assert datasets(found.outputs) == self.names([bench.destination])
+        statistics = found.outputs[0].outputFacets["outputStatistics"]
         assert (statistics.size, statistics.fileCount) == (totals["bytes"], totals["stems"])
 
-    def test_of_a_task_that_failed_before_it_did_anything_is_empty(self, bench, asked):
+    def test_task_that_failed_at_once_has_no_lineage(self, bench, extract):
         operator = bench.operator(track={"key": "no ids"})
         with pytest.raises(AirflowFailException):
             operator.execute(bench.context())
 
-        told = asked(operator)
-        assert (told.inputs, told.outputs) == ([], [])
+        found = extract(operator)
+        assert (found.inputs, found.outputs) == ([], [])
 
 
 class TestHookLineage:
     @pytest.fixture
     def collected(self, monkeypatch):
-        """Airflow's collector, which it puts in place once a plugin reads it."""
+        """Airflow's collector, which Airflow installs if a plugin reads it."""
         collector = HookLineageCollector()
         monkeypatch.setattr(lineage, "get_hook_lineage_collector", lambda: collector)
 
@@ -238,20 +243,20 @@ class TestHookLineage:
 
         return collected
 
-    def test_of_a_track_is_its_own_file_and_its_stems(self, bench, collected):
+    def test_track_has_its_own_file_and_its_stems(self, bench, collected):
         uri = put_song(bench)
         summary = bench.separate(track={"key": "own", "audio_url": uri})
 
         assert collected() == ([uri], uris(summary))
 
-    def test_of_a_track_that_had_landed_is_nothing(self, bench, collected):
+    def test_track_that_had_landed_reports_nothing(self, bench, collected):
         bench.separate()
         before = collected()
         bench.separate()
 
         assert collected() == before
 
-    def test_of_a_plan_and_its_batch_meets_at_the_chunk(self, bench, collected):
+    def test_plan_and_batch_meet_at_the_chunk(self, bench, collected):
         bucket, key = parse_s3_uri(f"{bench.destination}/catalogue.csv")
         track = bench.track()
         body = "key,task_id,audio_id\n" + ",".join(track[name] for name in ("key", "task_id", "audio_id"))
@@ -264,7 +269,7 @@ class TestHookLineage:
 
         assert collected() == ([f"s3://{bucket}/{key}", chunk], [chunk, bench.destination])
 
-    def test_of_a_catalogue_on_disk_is_its_path(self, bench, collected, tmp_path):
+    def test_catalogue_on_disk_is_its_path(self, bench, collected, tmp_path):
         catalogue = tmp_path / "a b.csv"
         track = bench.track()
         catalogue.write_text(f"key,task_id,audio_id\none,{track['task_id']},{track['audio_id']}")

@@ -1,4 +1,4 @@
-"""An object storage that is busy or breaks off: nothing is paid twice, and all that was paid lands."""
+"""Faults of the object storage: nothing is paid twice, and all that is paid lands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BROKEN = "<Error><Code>InternalError</Code><Message>We encountered an internal e
 
 @pytest.fixture
 def storage(bench, connect, seaweed):
-    """The way to the object storage, which can be broken."""
+    """A proxy before the object storage, which can break requests."""
     with FaultProxy("s3", [int(seaweed.endpoint_url.rpartition(":")[2])]) as proxy:
         extra = {**seaweed.connection["extra"], "endpoint_url": f"http://{LOOPBACK}:{proxy.port}"}
         connect(aws={"extra": extra})
@@ -34,7 +34,7 @@ def landed(bench):
     [("503 Slow Down", SLOW_DOWN), ("500 Internal Server Error", BROKEN)],
     ids=["SlowDown", "InternalError"],
 )
-def test_passing_trouble_is_lived_through_in_the_same_try(bench, storage, status, body, method):
+def test_transient_errors_do_not_fail_the_try(bench, storage, status, body, method):
     storage.answer_next(status, body, method=method, times=2)
     bench.separate()
 
@@ -42,7 +42,7 @@ def test_passing_trouble_is_lived_through_in_the_same_try(bench, storage, status
     assert bench.submits == 1
 
 
-def test_a_store_that_stays_busy_fails_the_try_and_the_retry_pays_nothing(bench, storage):
+def test_busy_store_fails_the_try_and_the_retry_pays_nothing(bench, storage):
     bench.separate(destination=None, ledger=f"{bench.destination}/_vocalsep/ledger")
     storage.answer_next("503 Slow Down", SLOW_DOWN, method="PUT", times=500)
     with pytest.raises(VocalSepError, match="SlowDown"):
@@ -55,7 +55,7 @@ def test_a_store_that_stays_busy_fails_the_try_and_the_retry_pays_nothing(bench,
 
 
 @pytest.mark.parametrize("after", [5_000, 100_000])
-def test_an_upload_whose_connection_breaks_in_the_middle_is_sent_again(bench, storage, after):
+def test_broken_upload_is_sent_again(bench, storage, after):
     storage.reset_next(after=after, direction="to_server", times=3)
     bench.separate()
 
@@ -63,7 +63,7 @@ def test_an_upload_whose_connection_breaks_in_the_middle_is_sent_again(bench, st
     assert bench.submits == 1
 
 
-def test_a_store_that_breaks_off_at_once_fails_the_try_before_anything_is_paid(bench, storage):
+def test_unreachable_store_fails_the_try_before_anything_is_paid(bench, storage):
     storage.reset_next(direction="to_server", times=500)
     bench.refusal(StorageError)
     assert bench.submits == 0
@@ -75,8 +75,8 @@ def test_a_store_that_breaks_off_at_once_fails_the_try_before_anything_is_paid(b
 
 
 @pytest.mark.parametrize("nth", range(8))
-def test_an_answer_that_is_lost_is_found_out_about(bench, storage, nth):
-    """The write was done and its answer lost. With ``If-Match``, sending it again conflicts with itself."""
+def test_write_whose_answer_is_lost_counts_once(bench, storage, nth):
+    """With ``If-Match``, the write that boto3 sends again conflicts with the first one."""
     storage.lose_answer(nth)
     bench.separate()
 

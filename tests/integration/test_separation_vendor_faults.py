@@ -1,4 +1,4 @@
-"""A vendor that answers badly, late or not at all: nothing is paid twice; messages say what is next."""
+"""Faults of the vendor: nothing is paid twice, and each message says what to do next."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WAITING = "airflow_provider_vocalsep.operators.waiting"
 
 class TestSubmit:
     @pytest.mark.parametrize("kind", ["html", "truncated", "accept_then_drop"])
-    def test_without_a_readable_answer_is_never_sent_again_by_itself(self, bench, faulty, kind):
+    def test_submit_without_a_readable_answer_is_not_sent_again_without_a_decision(self, bench, faulty, kind):
         faulty("submit", kind, times=1)
         first = bench.refusal(AirflowFailException)
         paid = bench.submits
@@ -30,13 +30,13 @@ class TestSubmit:
         assert set(bench.separate(on_lost_submit="resubmit")["stems"]) == {"vocals", "instrumental"}
         assert bench.submits == paid + 1
 
-    def test_turned_away_as_too_fast_is_sent_again_after_a_pause(self, bench, faulty):
+    def test_submit_refused_as_too_fast_is_sent_again_after_a_pause(self, bench, faulty):
         faulty("submit", "code", code=430, times=2)
         bench.separate()
 
         assert bench.submits == 1
 
-    def test_turned_away_for_credits_fails_and_says_so(self, bench, faulty):
+    def test_submit_refused_for_credits_fails_at_once(self, bench, faulty):
         faulty("submit", "code", code=429, message="The current credits are insufficient.")
         message = bench.refusal(AirflowFailException)
 
@@ -45,17 +45,15 @@ class TestSubmit:
         assert bench.submits == 0
 
 
-class TestReading:
+class TestWait:
     @pytest.mark.parametrize("kind", ["html", "truncated", "null", "http_429"])
-    def test_passing_trouble_does_not_end_the_wait(self, bench, faulty, kind):
+    def test_transient_errors_do_not_end_the_wait(self, bench, faulty, kind):
         faulty("read", kind, times=3)
         bench.separate()
 
         assert bench.submits == 1
 
-    def test_a_task_that_the_vendor_never_knows_fails_naming_key_and_dialect(
-        self, bench, faulty, monkeypatch
-    ):
+    def test_unknown_task_fails_and_names_key_and_dialect(self, bench, faulty, monkeypatch):
         monkeypatch.setattr(f"{WAITING}.VISIBILITY_GRACE", 1)
         faulty("read", "null")
         message = bench.refusal(AirflowFailException)
@@ -64,7 +62,7 @@ class TestReading:
         assert "key and dialect" in message
         assert bench.submits == 1
 
-    def test_a_finished_task_without_stems_is_read_again_by_the_retry(self, bench, faulty, sandbox):
+    def test_finished_task_without_stems_is_read_again_by_the_retry(self, bench, faulty, sandbox):
         faulty("read", "no_urls")
         message = bench.refusal(LandingError)
         assert "'daisy-bell'" in message
@@ -75,19 +73,19 @@ class TestReading:
         assert bench.submits == 1
 
 
-class TestTask:
-    def test_whose_callback_failed_is_finished_all_the_same(self, bench, faulty):
+class TestVendorTask:
+    def test_task_whose_callback_failed_lands(self, bench, faulty):
         faulty("task", "callback_exception")
 
         assert set(bench.separate()["stems"]) == {"vocals", "instrumental"}
 
-    def test_whose_callback_failed_and_that_offers_nothing_is_not_paid_again(self, bench, faulty):
+    def test_task_whose_callback_failed_without_stems_is_not_paid_again(self, bench, faulty):
         faulty("task", "callback_exception_without_urls")
         with pytest.raises((LandingError, SeparationFailedError, AirflowFailException), match="'daisy-bell'"):
             bench.separate()
         assert bench.submits == 1
 
-    def test_that_fails_on_its_source_is_not_retried(self, bench, faulty):
+    def test_task_that_fails_for_its_source_is_not_retried(self, bench, faulty):
         faulty("task", "fail", code=451, message="cannot fetch the file")
         message = bench.refusal(AirflowFailException)
 
@@ -95,7 +93,7 @@ class TestTask:
         assert "451: cannot fetch the file" in message
 
     @pytest.mark.parametrize("code", [500, 531])
-    def test_that_fails_by_chance_is_paid_again_by_the_retry(self, bench, faulty, code):
+    def test_task_that_fails_once_is_paid_again_by_the_retry(self, bench, faulty, code):
         faulty("task", "fail", code=code, message="bad luck", times=1)
         message = bench.refusal(SeparationFailedError)
         assert "'daisy-bell'" in message
@@ -105,7 +103,7 @@ class TestTask:
         bench.separate()
         assert bench.submits == 2
 
-    def test_that_fails_every_time_is_not_paid_for_ever(self, bench, faulty):
+    def test_task_that_fails_every_time_is_paid_max_submissions_times(self, bench, faulty):
         faulty("task", "fail", code=500, message="bad luck")
         bench.refusal(SeparationFailedError)
         message = bench.refusal(AirflowFailException)
@@ -113,7 +111,7 @@ class TestTask:
         assert "max_submissions" in message
         assert bench.submits == 2
 
-    def test_that_never_ends_is_given_up_and_attached_to_by_the_retry(self, bench, faulty, sandbox):
+    def test_task_that_never_ends_is_given_up_and_the_retry_attaches(self, bench, faulty, sandbox):
         faulty("task", "stuck", times=1)
         message = bench.refusal(WaitGivenUpError, timeout=1)
         assert "'daisy-bell'" in message

@@ -1,4 +1,4 @@
-"""The whole job: a track goes in, verified stems lie in the bucket, and it is paid for once."""
+"""The whole job: from a track to verified stems in the bucket, paid for once."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def put(bench, name, body):
     return f"s3://{bucket}/{key}"
 
 
-def vendor_ends(bench, vendor_task_id):
+def wait_for_vendor(bench, vendor_task_id):
     sensor = VocalSeparationSensor(
         task_id="wait", vendor_task_id=vendor_task_id, deferrable=False, poke_interval=0.2, timeout=30
     )
     sensor.execute(bench.context())
 
 
-class TestLanding:
-    def test_leaves_stems_with_their_digests_and_a_manifest(self, bench):
+class TestExecute:
+    def test_stems_land_with_their_digests_and_a_manifest(self, bench):
         summary = bench.separate()
 
         folder = "daisy-bell/separate_vocal"
@@ -57,7 +57,7 @@ class TestLanding:
             f"daisy-bell/split_stem/{name}" for name in {*(f"{stem}.mp3" for stem in landed), "manifest.json"}
         }
 
-    def test_split_stem_advanced_names_its_two_by_the_stem_asked_for(self, bench):
+    def test_split_stem_advanced_names_its_two_stems_by_the_requested_one(self, bench):
         bench.separate(separation_type="split_stem_advanced", stem_name="Lead Vocal")
 
         assert {name.rsplit("/", 1)[1] for name in bench.objects()} == {
@@ -66,7 +66,7 @@ class TestLanding:
             "manifest.json",
         }
 
-    def test_keeps_tracks_with_awkward_keys_apart_and_inside_the_destination(self, bench):
+    def test_awkward_track_keys_stay_apart_and_inside_the_destination(self, bench):
         keys = ["a/b c", "..", "../a", "é🎵", "e🎵", "a/../b", "CON", "x" * 300]
         uris = [bench.separate(track=bench.track(key=key))["manifest"] for key in keys]
 
@@ -75,13 +75,13 @@ class TestLanding:
         assert all("/../" not in uri for uri in uris)
         assert bench.submits == 1, "the same audio under another key is not paid for again"
 
-    def test_separates_an_own_file_at_an_address(self, bench):
+    def test_own_file_at_an_address_is_separated(self, bench):
         url = bench.sandbox.catalogue()[1]["audio_url"]
         summary = bench.separate(track={"key": "own", "audio_url": url})
 
         assert set(summary["stems"]) == {"vocals", "instrumental"}
 
-    def test_presigns_an_own_file_in_a_bucket_and_pays_again_only_when_it_changes(self, bench):
+    def test_own_file_in_a_bucket_is_presigned_and_paid_again_only_when_it_changes(self, bench):
         songs = [
             requests.get(song["audio_url"], timeout=10).content for song in bench.sandbox.catalogue()[:2]
         ]
@@ -96,14 +96,14 @@ class TestLanding:
         assert bench.submits == 2
         assert second["stems"]["vocals"]["sha256"] != first["stems"]["vocals"]["sha256"]
 
-    def test_without_a_destination_returns_the_vendors_task(self, bench):
+    def test_without_a_destination_the_vendor_task_is_returned(self, bench):
         outcome = bench.separate(destination=None, ledger=f"{bench.destination}/ledger")
 
         assert outcome["status"] == "SUCCESS"
         assert set(outcome["stems"]) == {"vocals", "instrumental"}
         assert bench.submits == 1
 
-    def test_without_waiting_returns_after_the_submit_and_another_operator_lands_it(self, bench):
+    def test_without_waiting_the_submit_is_returned_and_the_transfer_lands_it(self, bench):
         submitted = bench.separate(wait_for_completion=False)
         assert submitted["status"] == "SUBMITTED"
         assert bench.objects() == set()
@@ -114,15 +114,15 @@ class TestLanding:
             track_key="daisy-bell",
             destination=bench.destination,
         )
-        vendor_ends(bench, submitted["vendor_task_id"])
+        wait_for_vendor(bench, submitted["vendor_task_id"])
         summary = transfer.execute(bench.context())
 
         assert set(summary["stems"]) == {"vocals", "instrumental"}
         assert bench.submits == 1
 
 
-class TestSecondRun:
-    def test_pays_nothing_and_returns_the_same_manifest(self, bench):
+class TestExecuteAgain:
+    def test_second_run_pays_nothing_and_returns_the_same_manifest(self, bench):
         first = bench.separate()
         polls = bench.sandbox.totals()["polls"]
         second = bench.separate(run_id="tomorrow")
@@ -133,7 +133,7 @@ class TestSecondRun:
         assert [event["event"] for event in bench.history()][-1] == "skipped"
 
     @pytest.mark.parametrize("lost", ["vocals.mp3", "manifest.json"])
-    def test_lands_again_what_was_deleted_without_paying(self, bench, lost):
+    def test_deleted_object_lands_again_without_pay(self, bench, lost):
         first = bench.separate()
         bucket, prefix = parse_s3_uri(bench.destination)
         bench.s3.delete_object(Bucket=bucket, Key=f"{prefix}/daisy-bell/separate_vocal/{lost}")
@@ -144,7 +144,7 @@ class TestSecondRun:
         assert len(bench.objects()) == 3
         assert bench.submits == 1
 
-    def test_replaces_on_demand_without_paying(self, bench):
+    def test_replace_lands_again_without_pay(self, bench):
         bench.separate()
         downloads = bench.sandbox.totals()["downloads"]
         bench.separate(if_landed="replace")
@@ -152,7 +152,7 @@ class TestSecondRun:
         assert bench.sandbox.totals()["downloads"] == downloads + 2
         assert bench.submits == 1
 
-    def test_to_another_destination_with_the_same_ledger_lands_there_without_paying(self, bench):
+    def test_other_destination_with_the_same_ledger_lands_without_pay(self, bench):
         ledger = f"{bench.destination}/_vocalsep/ledger"
         bench.separate()
         bench.separate(destination=f"{bench.destination}/elsewhere", ledger=ledger)
@@ -162,8 +162,8 @@ class TestSecondRun:
 
 
 @pytest.mark.usefixtures("no_resume_delay")
-class TestDeferred:
-    def test_parks_on_a_trigger_whose_event_lands_the_stems(self, bench):
+class TestExecuteDeferred:
+    def test_event_of_the_trigger_lands_the_stems(self, bench):
         operator = bench.operator(deferrable=True)
         with pytest.raises(TaskDeferred) as deferred:
             operator.execute(bench.context())
@@ -181,7 +181,7 @@ class TestDeferred:
         assert set(summary["stems"]) == {"vocals", "instrumental"}
         assert bench.submits == 1
 
-    def test_a_retry_attaches_to_the_paid_task(self, bench, faulty):
+    def test_retry_attaches_to_the_paid_task(self, bench, faulty):
         faulty("task", "stuck")
         for _ in range(3):
             with pytest.raises(TaskDeferred):

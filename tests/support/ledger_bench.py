@@ -1,4 +1,4 @@
-"""A ledger with a clock of its own, and the runtime of a track over it."""
+"""A ledger with its own clock, and track jobs that use it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class FakeCallbacks:
 
 
 class LedgerBench:
-    """Secures one track, by as many task instances and tries as a test likes."""
+    """Secures one track for any task instance and try, with one ledger."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 11, 23, tzinfo=timezone.utc)

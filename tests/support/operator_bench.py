@@ -1,4 +1,4 @@
-"""Operators as Airflow calls them, over a fake vendor and a bucket in this process."""
+"""Operators as Airflow calls them, with a fake vendor and a bucket in the test's process."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class FakeLander:
     :param store: The object store.
     """
 
-    #: An error to raise in place of landing.
+    #: An error to raise instead of landing.
     error: VocalSepError | None = None
     landings = 0
 
@@ -102,9 +102,8 @@ class TaskState(dict[str, Any]):
 
 class OperatorBench:
     """
-    One task instance, and what its tries leave behind.
+    One task instance, and what its tries leave in ledger, run report, task state and XCom.
 
-    :param vendor: The vendor.
     :param store: The object store, with an empty bucket.
     """
 
@@ -118,7 +117,7 @@ class OperatorBench:
 
     @contextmanager
     def installed(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[OperatorBench]:
-        """Put vendor, bucket and lander in place of the real ones."""
+        """Replace vendor, object store and lander of the operators."""
         runtime = "airflow_provider_vocalsep.operators._runtime"
         monkeypatch.setattr(VocalSeparationHook, "settings", property(lambda _: self.vendor.settings))
         monkeypatch.setattr(VocalSeparationHook, "client", self.vendor)
@@ -160,13 +159,13 @@ class OperatorBench:
         )
 
     def deferral(self, operator: Any, method: str = "execute", **kwargs: Any) -> TaskDeferred:
-        """Run one leg of an operator that is to defer, and return how."""
+        """Run one leg of an operator that must defer, and return its deferral."""
         with pytest.raises(TaskDeferred) as deferred:
             getattr(operator, method)(self.context(new_try=method == "execute"), **kwargs)
         return deferred.value
 
     def resume(self, operator: Any, deferred: TaskDeferred, event: dict[str, Any]) -> Any:
-        """Run the leg that a deferral asks for, with an event."""
+        """Run the next leg of a deferred operator, with an event."""
         resumed = getattr(operator, deferred.method_name)
         return resumed(self.context(new_try=False), event=event, **(deferred.kwargs or {}))
 

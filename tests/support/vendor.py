@@ -1,4 +1,4 @@
-"""A vendor in this process that counts what it charges."""
+"""A vendor in the test's process that counts its charges."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
     from airflow_provider_vocalsep.api.track import Track
 
-#: Fates of a submit, beside an exception to raise: accepted, accepted without an answer, accepted while the
-#: worker dies.
+#: Fates of a submit, besides an exception to raise: accepted; accepted without an answer; accepted while the
+#: worker is killed.
 ACCEPT, ACCEPT_AND_LOSE, ACCEPT_AND_DIE = "accept", "accept and lose", "accept and die"
 
 
 class Killed(BaseException):
-    """The process ends here, as by SIGKILL: nothing in it can catch this."""
+    """The process ends here, as by SIGKILL: no handler catches this."""
 
 
 def account_settings(**extra: object) -> AccountSettings:
-    """Return the settings of a connection whose vendor takes submits as fast as they come."""
+    """Return the settings of a connection without a rate limit that a test could reach."""
     extra = {"submit_rate": "1000/1s", "read_rate": "1000/1s", **extra}
     return AccountSettings.build(
         "vocalsep_default", password="key", login=None, host=None, schema=None, port=None, extra=extra
@@ -34,9 +34,9 @@ def account_settings(**extra: object) -> AccountSettings:
 
 class FakeVendor:
     """
-    Charges for every submit that it accepts; its tasks end when the test says so.
+    Charges for every submit that it accepts; the test ends its tasks.
 
-    :param fates: What becomes of each submit in turn; the rest is accepted.
+    :param fates: Fates of the first submits; further ones are accepted.
     :ivar on_submit: Called before each submit.
     """
 
@@ -85,11 +85,11 @@ class FakeVendor:
         self.records[vendor_task_id] = SeparationTask(vendor_task_id, TaskStatus.SUCCESS, stems)
 
     def fail(self, vendor_task_id: str = "T1", code: int = 500) -> None:
-        """Let a task end without stems."""
+        """Let a task fail."""
         self.records[vendor_task_id] = SeparationTask(
             vendor_task_id, TaskStatus.GENERATE_AUDIO_FAILED, (), error_code=code, error_message="no"
         )
 
     def forget(self, vendor_task_id: str = "T1") -> None:
-        """Let the vendor know a task no more."""
+        """Remove the record of a task."""
         del self.records[vendor_task_id]

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
+
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from airflow_provider_vocalsep.api.errors import (
     OutOfCreditsError,
@@ -17,7 +20,7 @@ from airflow_provider_vocalsep.separation.waiting import WaitGivenUpError
 from airflow_provider_vocalsep.triggers.events import InvalidEventError
 from airflow_provider_vocalsep.triggers.lost_submit import LostSubmitTrigger
 from airflow_provider_vocalsep.triggers.vocal_separation import VocalSeparationTrigger
-from tests.support.operator_bench import BUCKET, FakeLander
+from tests.support.operator_bench import BUCKET, FakeLander, OperatorBench
 from tests.support.vendor import ACCEPT_AND_LOSE, FakeVendor
 
 FINISHED = {"status": "finished", "vendor_task_id": "T1", "message": "done", "reads": 1}
@@ -25,6 +28,13 @@ FINISHED = {"status": "finished", "vendor_task_id": "T1", "message": "done", "re
 
 def ended(status: str, **fields: object) -> dict[str, object]:
     return {**FINISHED, "status": status, **fields}
+
+
+def receive_callback(bench: OperatorBench, vendor_task_id: str = "T1") -> None:
+    """Store a callback about the current attempt, as the receiver does."""
+    at, attempt_id = "2026-11-25T10:00:00+00:00", bench.entry().current.attempt_id
+    callback = {"vendor_task_id": vendor_task_id, "code": 200, "message": "", "first_at": at, "last_at": at}
+    bench.task_state.set(inbox_key(attempt_id), [callback])
 
 
 class TestExecute:
@@ -153,6 +163,48 @@ class TestExecute:
         assert vendor.charges == 2
 
 
+class TestExecuteInTheWorker:
+    def test_worker_that_waits_itself_lands_without_deferring(self, bench, vendor, monkeypatch):
+        submit = vendor.submit
+
+        def submit_and_finish(*args: object, **kwargs: object) -> str:
+            vendor_task_id = submit(*args, **kwargs)
+            vendor.finish(vendor_task_id)
+            return vendor_task_id
+
+        monkeypatch.setattr(vendor, "submit", submit_and_finish)
+
+        summary = bench.separate(deferrable=False).execute(bench.context())
+
+        assert set(summary["stems"]) == {"vocals", "instrumental"}
+        assert bench.events() == ["claimed", "submitted", "separated", "landed"]
+        assert (bench.rows()[0]["concluded"], bench.rows()[1]["one"]["state"]) == (True, "landed")
+
+    def test_passed_deadline_is_retried(self, bench):
+        with pytest.raises(WaitGivenUpError, match="'one': Gave up waiting for vendor task T1"):
+            bench.separate(deferrable=False, timeout=0.05, poll_interval=0.01).execute(bench.context())
+
+        assert bench.events()[-1] == "wait_ended"
+        assert not bench.rows()[0]["concluded"]
+
+    def test_callback_of_a_lost_submit_is_awaited_and_its_task_adopted(
+        self, bench, vendor, callbacks, monkeypatch
+    ):
+        def callback_comes(_: float) -> None:
+            receive_callback(bench)
+            vendor.finish()
+
+        clock = SimpleNamespace(time=time.time, sleep=callback_comes)
+        monkeypatch.setattr("airflow_provider_vocalsep.operators.vocal_separation.time", clock)
+        vendor.fates = [ACCEPT_AND_LOSE]
+
+        summary = bench.separate(deferrable=False).execute(bench.context())
+
+        assert summary["vendor_task_id"] == "T1"
+        assert bench.events()[1:4] == ["submit_lost", "adopted", "called_back"]
+        assert vendor.charges == 1
+
+
 class TestLineage:
     AUDIO = [("https://api.sunoapi.org", "t/a")]
 
@@ -274,20 +326,28 @@ class TestExecuteComplete:
         assert bench.events() == ["claimed", "submitted", "separated", "landed"]
         assert operator.stems_link.endswith("music/one/separate_vocal/")
 
-    def test_callback_is_written_into_the_history(self, bench, vendor, operator, deferred):
-        at, attempt_id = "2026-11-25T10:00:00+00:00", bench.entry().current.attempt_id
-        received = {"vendor_task_id": "T1", "code": 200, "message": "", "first_at": at, "last_at": at}
-        bench.task_state.set(inbox_key(attempt_id), [received])
-        attempt = bench.entry().current
+    def test_callback_is_recorded_in_the_history(self, callbacks, bench, vendor):
+        operator = bench.separate()
+        deferred = bench.deferral(operator)
+        receive_callback(bench)
         vendor.finish()
 
         bench.resume(operator, deferred, ended("called_back"))
 
-        # Only an attempt whose submit gave an address can be called back about.
-        assert ("called_back" in bench.events()) is attempt.calls_back
+        assert bench.events() == ["claimed", "submitted", "called_back", "separated", "landed"]
+
+    def test_callback_is_recorded_although_its_task_has_not_ended(self, callbacks, bench):
+        operator = bench.separate()
+        deferred = bench.deferral(operator)
+        receive_callback(bench)
+
+        with pytest.raises(TaskDeferred):
+            bench.resume(operator, deferred, ended("called_back"))
+
+        assert bench.events() == ["claimed", "submitted", "called_back"]
 
     def test_task_that_has_not_ended_is_waited_for_again(self, bench, operator, deferred):
-        with pytest.raises(BaseException) as again:
+        with pytest.raises(TaskDeferred) as again:
             bench.resume(operator, deferred, ended("called_back"))
 
         assert isinstance(again.value.trigger, VocalSeparationTrigger)
@@ -311,12 +371,12 @@ class TestExecuteComplete:
         assert vendor.charges == 1
 
     @pytest.mark.parametrize("status", ["unknown", "refused"])
-    def test_wait_that_the_vendor_refuses_fails_at_once(self, bench, operator, deferred, status):
-        with pytest.raises(AirflowFailException, match="'one': no"):
+    def test_wait_that_the_vendor_refuses_is_left_to_airflows_retry(self, bench, operator, deferred, status):
+        with pytest.raises(WaitGivenUpError, match="'one': no"):
             bench.resume(operator, deferred, ended(status, message="no"))
 
     @pytest.mark.parametrize("event", [{}, {"status": "sung"}, {"status": "finished"}])
-    def test_event_of_somebody_else_is_refused_and_retried(self, bench, operator, deferred, event):
+    def test_foreign_event_is_refused_and_retried(self, bench, operator, deferred, event):
         with pytest.raises(InvalidEventError, match="a retry attaches"):
             bench.resume(operator, deferred, event)
 
@@ -351,6 +411,4 @@ class TestExecuteComplete:
         with pytest.raises(VendorError, match="busy"):
             bench.resume(operator, deferred, FINISHED)
 
-        assert bench.deferral
-        monkeypatch.undo()
         assert bench.entry().current.vendor_task_id == "T1"

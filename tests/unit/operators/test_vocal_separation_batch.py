@@ -137,6 +137,31 @@ class TestOnKill:
         assert vendor.charges == 3
 
 
+class TestExecuteInTheWorker:
+    def test_worker_that_waits_itself_lands_all_without_deferring(self, bench, vendor, monkeypatch):
+        submit = vendor.submit
+
+        def submit_and_finish(*args: object, **kwargs: object) -> str:
+            vendor_task_id = submit(*args, **kwargs)
+            vendor.finish(vendor_task_id)
+            return vendor_task_id
+
+        monkeypatch.setattr(vendor, "submit", submit_and_finish)
+
+        counts = bench.batch("one", "two", deferrable=False).execute(bench.context())
+
+        assert (counts["landed"], counts["submits"], counts["before"]) == (2, 2, 0)
+        assert bench.rows()[0]["concluded"]
+
+    def test_tracks_are_given_up_at_the_deadline(self, bench):
+        operator = bench.batch("one", deferrable=False, timeout=0.05, poll_interval=0.01)
+
+        with pytest.raises(BatchFailedError, match="Gave up waiting for vendor task T1"):
+            operator.execute(bench.context())
+
+        assert not bench.rows()[0]["concluded"]
+
+
 class TestExecuteComplete:
     @pytest.fixture
     def operator(self, bench):
@@ -261,13 +286,13 @@ class TestExecuteComplete:
     @pytest.mark.parametrize(
         "event", [{"ended": 3}, {"ended": {"T1": ["sung", "x"]}}, {"ended": {"T1": "x"}}]
     )
-    def test_event_of_somebody_else_is_refused_and_retried(self, bench, operator, deferred, event):
+    def test_foreign_event_is_refused_and_retried(self, bench, operator, deferred, event):
         with pytest.raises(InvalidEventError, match="a retry goes on from the ledger") as refused:
             bench.resume(operator, deferred, event)
 
         assert isinstance(refused.value.__cause__, AttributeError | TypeError | ValueError)
 
-    @pytest.mark.parametrize(("outcome", "final"), [("gave_up", None), ("unknown", True), ("refused", True)])
+    @pytest.mark.parametrize(("outcome", "final"), [("gave_up", None), ("unknown", None), ("refused", None)])
     def test_wait_that_ended_without_an_answer_fails_its_track(
         self, bench, vendor, operator, deferred, outcome, final
     ):

@@ -49,7 +49,7 @@ INTERVAL = 30.0
 
 
 class Gate:
-    """A turn in the vendor's window: something may happen before it comes."""
+    """The gate of the vendor's window; other processes may run before a turn."""
 
     def wait(self, _: object = None) -> None:
         calling("wait for a turn")
@@ -61,15 +61,15 @@ class Gate:
 
 @dataclass
 class TaskInstance:
-    """What Airflow's database knows about one batch."""
+    """A task instance with a batch, as Airflow's database has it."""
 
     run_id: str
     calls_back: bool
     try_number: int = 0
     policy: OnLostSubmit = OnLostSubmit.ADOPT
-    parked: dict[str, Any] | None = None
-    sweep: BatchPoller | None = None
-    heard: Any = None
+    deferral: dict[str, Any] | None = None
+    poller: BatchPoller | None = None
+    inbox: Any = None
     ended: bool = False
     resubmitting: set[int] = field(default_factory=set)
 
@@ -83,7 +83,7 @@ class TaskInstance:
 
 
 class Scene:
-    """The catalogue, its vendor and bucket, the runs over it, and what must hold after each step."""
+    """The catalogue, its vendor and bucket, the runs over it, and the invariants after each step."""
 
     def __init__(self, *, callbacks: bool) -> None:
         self.clock = Clock()
@@ -95,19 +95,19 @@ class Scene:
         self.processes: list[Process] = []
         self.claimed: dict[greenlet, str] = {}
 
-    # What Airflow does.
+    # Airflow
 
     def begin_try(self, ti: TaskInstance, policy: OnLostSubmit) -> None:
-        """Clear or retry a task instance; a process of an earlier try may live on."""
+        """Clear or retry a task instance; processes of earlier tries may continue."""
         ti.try_number += 1
-        ti.policy, ti.parked, ti.sweep, ti.ended = policy, None, None, False
+        ti.policy, ti.deferral, ti.poller, ti.ended = policy, None, None, False
         if policy is OnLostSubmit.RESUBMIT:
             ti.resubmitting.add(ti.try_number)
         self._fork(ti, None)
 
     def resume(self, ti: TaskInstance, ended: dict[str, Any]) -> None:
-        """Start the next leg of a parked task instance."""
-        ti.parked = ti.sweep = None
+        """Start the next leg of a deferred task instance."""
+        ti.deferral = ti.poller = None
         self._fork(ti, ended)
 
     def _fork(self, ti: TaskInstance, ended: dict[str, Any] | None) -> None:
@@ -121,50 +121,50 @@ class Scene:
 
         self.processes.append(Process(run))
 
-    def park(self, ti: TaskInstance, sweep: dict[str, Any]) -> None:
-        """Hand a task instance to the triggerer, as JSON."""
-        ti.parked = jsonable(sweep)
+    def defer(self, ti: TaskInstance, wait: dict[str, Any]) -> None:
+        """Defer a task instance, as JSON, to the triggerer."""
+        ti.deferral = jsonable(wait)
         self.host_trigger(ti)
 
     def host_trigger(self, ti: TaskInstance) -> None:
-        """Start the trigger of a parked task instance, or start it anew on another host."""
-        if ti.parked is not None:
-            parked = {name: value for name, value in ti.parked.items() if name != "in_doubt"}
-            ti.sweep = BatchPoller(now=self.clock().timestamp(), **parked)
+        """Start the trigger of a deferred task instance, also again on another host."""
+        if ti.deferral is not None:
+            wait = {name: value for name, value in ti.deferral.items() if name != "in_doubt"}
+            ti.poller = BatchPoller(now=self.clock().timestamp(), **wait)
 
     def trigger_reads(self, ti: TaskInstance) -> None:
-        """Let the trigger of a parked task instance do what is due."""
-        sweep, now = ti.sweep, self.clock().timestamp()
-        if sweep is None:
+        """Let the trigger of a deferred task instance make the reads that are due."""
+        poller, now = ti.poller, self.clock().timestamp()
+        if poller is None:
             return
-        for task_id in sweep.due(now):
-            sweep.on_record(task_id, self.charges[task_id].record, now)
-        if sweep.is_over(now):
-            self.resume(ti, sweep.outcomes())
+        for task_id in poller.due(now):
+            poller.on_record(task_id, self.charges[task_id].record, now)
+        if poller.is_over(now):
+            self.resume(ti, poller.outcomes())
 
-    # What the receiver of callbacks does.
+    # The receiver of callbacks
 
     def call_back(self, charge: Charge) -> None:
-        """Deliver a callback to whom the address of its attempt names."""
+        """Deliver a callback to the task instance that the address of its attempt names."""
         ti = next((ti for ti in self.instances if ti.run_id == charge.reports_to), None)
         if ti is None:
             return
-        before = ti.heard or {}
+        before = ti.inbox or {}
         value, _ = record_delivery(
             before.get(charge.attempt_id), Callback(charge.vendor_task_id, charge.code or 200), self.clock()
         )
         if value is not None:
-            ti.heard = jsonable({**before, charge.attempt_id: value})
-        if ti.parked is not None:
-            heard = callbacks_by_attempt(ti.heard)
-            ids = {item.vendor_task_id for items in heard.values() for item in items}
-            if ids.issuperset(ti.parked["waiting"]) and set(heard).issuperset(ti.parked["in_doubt"]):
+            ti.inbox = jsonable({**before, charge.attempt_id: value})
+        if ti.deferral is not None:
+            received = callbacks_by_attempt(ti.inbox)
+            ids = {item.vendor_task_id for items in received.values() for item in items}
+            if ids.issuperset(ti.deferral["waiting"]) and set(received).issuperset(ti.deferral["in_doubt"]):
                 self.resume(ti, {})
 
-    # What must be true.
+    # Invariants
 
     def on_pay(self, charge: Charge) -> None:
-        """No separation is paid for again, unless its task failed or somebody chose to give it up."""
+        """Check that no separation is paid again unless its task failed or ``resubmit`` gave it up."""
         given_up = {
             event.attempt_id
             for entry in self.store.entries()
@@ -174,7 +174,7 @@ class Scene:
         for before in self.charges.values():
             if (before.source, before.fingerprint) != (charge.source, charge.fingerprint):
                 continue
-            # Who is given up may be sending still: its process was slower than anybody waits for.
+            # An attempt that was given up may still be sending: its process is slower than the wait.
             chosen = given_up & {before.attempt_id, charge.attempt_id}
             assert before.record.failed or chosen, f"{charge} is paid for twice: {before}"
 
@@ -184,7 +184,7 @@ class Scene:
         return asker.try_number in ti.resubmitting
 
     def on_write(self, before: LedgerEntry | None, after: LedgerEntry) -> None:
-        """Nothing that was written is lost, and the state is what the history says."""
+        """Check that a write loses nothing, and that its state follows from its history."""
         self.claimed[getcurrent()] = after.current.attempt_id
         if before is not None:
             assert not missing(before, after)
@@ -196,7 +196,7 @@ class Scene:
 
 
 def missing(before: LedgerEntry, after: LedgerEntry) -> list[object]:
-    """Return what an older version of an entry has and the newer lacks."""
+    """Return what the older version of an entry has and the newer lacks."""
     lost: list[object] = [uri for uri in before.landings if uri not in after.landings]
     for old, new in zip(before.attempts, [*after.attempts, *[None] * len(before.attempts)], strict=False):
         same = new is not None and new.attempt_id == old.attempt_id
@@ -212,7 +212,7 @@ def missing(before: LedgerEntry, after: LedgerEntry) -> list[object]:
 
 
 def state_by(history: list[Event]) -> str:
-    """Tell the state of an entry from its history alone."""
+    """Return the state of an entry that follows from its history alone."""
     state, attempt, task = "", None, None
     for event in history:
         if event.event == "claimed":
@@ -244,17 +244,15 @@ class Leg:
 
     def run(self, ended: dict[str, Any] | None) -> None:
         before = self._report()
-        if ended is None or before is None:
-            job = self._job(BatchReport.of(TRACKS, before))
-            job.begin()
-        else:
-            job = self._job(before)
+        job = self._job(before if ended is not None and before else BatchReport.of(TRACKS, before))
+        job.begin()
+        if ended is not None:
             job.resume(ended)
         if job.waiting and job.all_called_back():
             job.resume({})
         if job.waiting or job.report.rows_in(RowState.IN_DOUBT):
             self._write(job.report)
-            self._park(job)
+            self._defer(job)
             return
         job.report.concluded = True
         self._write(job.report)
@@ -262,18 +260,18 @@ class Leg:
 
     @property
     def current(self) -> bool:
-        """Whether Airflow still listens to this process."""
+        """Whether Airflow still accepts the end of this process."""
         return self.asker.try_number == self.ti.try_number
 
     def die(self) -> None:
         """Fail the try."""
         self.ti.ended = self.current
 
-    def _park(self, job: BatchJob) -> None:
+    def _defer(self, job: BatchJob) -> None:
         if not self.current:
             return
         doubts, now = job.report.rows_in(RowState.IN_DOUBT), self.scene.clock().timestamp()
-        sweep = {
+        wait = {
             "waiting": job.waiting,
             "deadline": now + TIMEOUT,
             "poll_interval": INTERVAL,
@@ -281,7 +279,7 @@ class Leg:
             "read_at_once": not self.ti.calls_back,
             "in_doubt": [row.attempt_id for row in doubts],
         }
-        self.scene.park(self.ti, sweep)
+        self.scene.defer(self.ti, wait)
 
     def _report(self) -> BatchReport | None:
         calling("read report")
@@ -319,10 +317,10 @@ class Inbox:
         self.ti = ti
         self.asked_by = asked_by
         self.enabled = ti.calls_back
-        self.inbox = callbacks_by_attempt(ti.heard)
+        self.inbox = callbacks_by_attempt(ti.inbox)
 
     def refresh(self) -> None:
-        self.inbox.update(callbacks_by_attempt(self.ti.heard))
+        self.inbox.update(callbacks_by_attempt(self.ti.inbox))
 
     def url_of(self, attempt_id: str) -> str:
         return f"https://airflow/{self.ti.run_id}"

@@ -1,10 +1,9 @@
 """
-All that takes part in paying for a catalogue once, in memory, one call at a time.
+Everything that takes part in paying for a catalogue once, in memory, one call at a time.
 
-What runs is the real code: :class:`BatchJob`, :class:`TrackJob`, :class:`Submitter`, :class:`Ledger`,
-:class:`BatchPoller` and the receiver's inbox. What they call (store, vendor, bucket, clock) stops before each
-call until somebody says what becomes of it. Each process is a greenlet, so a test decides every interleaving
-and every place to die.
+:class:`BatchJob`, :class:`TrackJob`, :class:`Submitter`, :class:`Ledger`, :class:`BatchPoller` and the inbox
+are the real code. What they call (store, vendor, bucket, clock) stops before each call until the test chooses
+its fate. Each process is a greenlet, so a test chooses every interleaving and every place to die.
 """
 
 from __future__ import annotations
@@ -61,20 +60,20 @@ class Killed(BaseException):
 
 @dataclass(frozen=True)
 class Call:
-    """What a process is about to do, and what may become of it; the first is that it works."""
+    """A call that a process is about to make, and its possible fates."""
 
     name: str
     fates: tuple[str, ...] = ("works",)
 
 
 def calling(name: str, *fates: str) -> str:
-    """Stop before a call; return what is to become of it."""
+    """Stop before a call; return its fate."""
     here = getcurrent()
     return here.parent.switch(Call(name, ("works", *fates))) if here.parent else "works"
 
 
 class Process:
-    """An operating system's process: it goes from call to call, and may be killed before each."""
+    """A process: it runs from call to call, and can be killed before each."""
 
     def __init__(self, body: Callable[[], None]) -> None:
         self._greenlet = greenlet(body)
@@ -100,7 +99,7 @@ class Process:
 
 @dataclass
 class Charge:
-    """What the vendor was paid for."""
+    """A vendor task that was paid for."""
 
     vendor_task_id: str
     source: str
@@ -137,9 +136,9 @@ class Vendor:
         self, track: Track, kind: SeparationType, *, stem_name: str | None = None, callback_url: str
     ) -> str:
         fate = calling(
-            "submit", "its answer is lost", "turned away", "refused", "unreachable", "lost on its way"
+            "submit", "its answer is lost", "refused for rate", "refused", "unreachable", "lost on its way"
         )
-        if fate == "turned away":
+        if fate == "refused for rate":
             raise VendorError("too fast", verdict=Verdict.WAIT, code=430)
         if fate == "refused":
             raise VendorError("wrong", verdict=Verdict.FATAL, code=WRONG_ARGUMENT)
@@ -167,7 +166,7 @@ class Vendor:
 
 
 class Store(MemoryLedgerStore):
-    """Conditional writes that may fail, work without saying so, or be sent twice by the client below."""
+    """A store whose writes may fail, lose their answer, or be sent twice by the client."""
 
     def __init__(self, written: Callable[[LedgerEntry | None, LedgerEntry], None]) -> None:
         super().__init__()
@@ -237,7 +236,7 @@ class Bucket:
 
 
 class Lander:
-    """Carries what the vendor made of a task, stem by stem, the manifest last."""
+    """Lands the stems of a task one by one, the manifest last."""
 
     def __init__(self, bucket: Bucket, charges: dict[str, Charge], now: Callable[[], datetime]) -> None:
         self.bucket = bucket
@@ -270,7 +269,7 @@ class Lander:
 
 
 def stem_of(charge: Charge, name: str) -> bytes:
-    """What the vendor makes of the audio that it was given."""
+    """Return the stem that the vendor makes of its audio."""
     return f"{charge.source}@{charge.fingerprint}:{name}".encode()
 
 
@@ -297,7 +296,7 @@ class Clock:
 
 
 class _InTurn:
-    """In the place of a pool of threads: the tracks of a batch one after the other."""
+    """Replaces a thread pool: runs the tracks of a batch one after the other."""
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
 
@@ -311,7 +310,7 @@ class _InTurn:
 
 @contextmanager
 def no_threads_and_no_pauses() -> Iterator[None]:
-    """Batches go through their tracks in turn, and lost swaps are tried again at once."""
+    """Run the tracks of a batch in turn, and retry lost swaps at once."""
     retrying = partial(tenacity.Retrying, sleep=lambda _: None)
     with (
         mock.patch("airflow_provider_vocalsep.separation.batch.ThreadPoolExecutor", _InTurn),
@@ -321,5 +320,5 @@ def no_threads_and_no_pauses() -> Iterator[None]:
 
 
 def jsonable(value: Any) -> Any:
-    """Return a value as a database gives it back."""
+    """Return a value as a database returns it."""
     return json.loads(json.dumps(value))

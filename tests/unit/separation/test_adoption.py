@@ -1,4 +1,4 @@
-"""A submit whose answer was lost, where the vendor calls back: it is paid once, and found again."""
+"""Submits whose answer was lost and whose vendor calls back: paid once, and adopted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def callbacks():
 
 @pytest.fixture(params=["accept and lose", "accept and die"], ids=["answer lost", "worker killed"])
 def lost(request, bench, callbacks):
-    """A vendor that was paid and whose answer nobody has."""
+    """A vendor that was paid and whose answer was lost."""
     vendor = FakeVendor(request.param)
     with suppress(Killed):
         assert isinstance(bench.secure(vendor, callbacks=callbacks), AwaitingCallback)
@@ -42,7 +42,7 @@ def events(bench):
 
 
 class TestAdopt:
-    def test_lost_submit_is_awaited_and_the_message_says_what_and_until_when(self, bench, callbacks, lost):
+    def test_callback_is_awaited_and_the_message_says_for_what_and_until_when(self, bench, callbacks, lost):
         claimed_at = bench.entry.current.claimed_at
 
         awaiting = bench.secure(lost, ME_AGAIN, callbacks=callbacks)
@@ -55,6 +55,7 @@ class TestAdopt:
 
     def test_vendor_task_is_adopted_when_its_callback_has_come(self, bench, callbacks, lost):
         callbacks.received[bench.entry.current.attempt_id] = "T1"
+
         secured = bench.secure(lost, ME_AGAIN, callbacks=callbacks)
 
         assert (secured.vendor_task_id, secured.submitted_now, secured.calls_back) == ("T1", False, True)
@@ -64,6 +65,7 @@ class TestAdopt:
 
     def test_vendor_task_is_adopted_once(self, bench, callbacks, lost):
         callbacks.received[bench.entry.current.attempt_id] = "T1"
+
         for _ in range(3):
             assert bench.secure(lost, ME_AGAIN, callbacks=callbacks).vendor_task_id == "T1"
 
@@ -79,6 +81,7 @@ class TestAdopt:
         self, bench, callbacks, lost, policy, charges
     ):
         bench.now += timedelta(seconds=GRACE)
+
         if policy is OnLostSubmit.RESUBMIT:
             assert bench.secure(lost, ME_AGAIN, policy, callbacks).submitted_now
         else:
@@ -89,6 +92,7 @@ class TestAdopt:
 
     def test_fail_policy_awaits_no_callback(self, bench, callbacks, lost):
         callbacks.received[bench.entry.current.attempt_id] = "T1"
+
         with pytest.raises(LostSubmitError):
             bench.secure(lost, ME_AGAIN, OnLostSubmit.FAIL, callbacks)
 
@@ -96,8 +100,10 @@ class TestAdopt:
         self, bench, callbacks, lost
     ):
         callbacks.received[bench.entry.current.attempt_id] = "T1"
+
         with pytest.raises(LostSubmitError, match=r"d/r1/separate.*clear that task instance first"):
             bench.secure(lost, OTHER_RUN, callbacks=callbacks)
+
         assert lost.charges == 1
 
     def test_lost_submit_is_not_awaited_once_callbacks_are_switched_off(self, bench, lost):
@@ -109,12 +115,14 @@ def test_lost_submit_from_before_callbacks_were_switched_on_is_not_awaited(bench
     vendor = FakeVendor("accept and die")
     with pytest.raises(Killed):
         bench.secure(vendor)
+
     with pytest.raises(LostSubmitError):
         bench.secure(vendor, ME_AGAIN, callbacks=callbacks)
 
 
 def test_submit_gives_the_vendor_the_address_of_its_attempt(bench, callbacks):
     vendor = FakeVendor()
+
     secured = bench.secure(vendor, callbacks=callbacks)
 
     assert vendor.callback_url == f"https://airflow/{secured.attempt_id}"

@@ -1,8 +1,8 @@
 """
-A model of the ledger's protocol: any interleaving of two DAG runs, the receiver and the trigger, with a place
-to die at every call.
+A model of the ledger's protocol: any interleaving of two DAG runs, receiver and trigger, with a kill at any
+call.
 
-``make model`` searches for longer than the test suite does.
+``make model`` searches longer than the test suite.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from airflow_provider_vocalsep.runs.report import BatchReport, RowState
 from airflow_provider_vocalsep.separation.submitting import OnLostSubmit
 from airflow_provider_vocalsep.storage.location import Location, parse_s3_uri
 
-#: Histories that are tried, and the most steps of each.
+#: Number of histories, and of steps in each.
 EXAMPLES = int(os.environ.get("VOCALSEP_MODEL_EXAMPLES", "250"))
 STEPS = int(os.environ.get("VOCALSEP_MODEL_STEPS", "70"))
 
-#: A bare claim counts as "on its way" for three minutes, a lost submit is waited for a quarter of an hour.
+#: A claim counts as in flight for three minutes; a lost submit is awaited for a quarter of an hour.
 PAUSES = st.sampled_from([1.0, 60.0, 200.0, 1000.0, 4000.0])
 POLICIES = st.sampled_from([OnLostSubmit.ADOPT, OnLostSubmit.ADOPT, OnLostSubmit.RESUBMIT, OnLostSubmit.FAIL])
 
 
 @dataclass(frozen=True)
 class Mishap:
-    """A process goes on to the nth call of a name; there it halts, meets a fate, or is killed."""
+    """A process runs to the nth call of a name; there it halts, meets a fate, or is killed."""
 
     name: str
     nth: int
@@ -63,7 +63,7 @@ class Mishap:
             process.kill()
 
 
-#: Those calls more often that matter more. A submit has six fates; -1 halts the process before the call.
+#: Important calls are repeated. A submit has six fates; -1 halts the process before the call.
 MISHAPS = st.builds(
     Mishap,
     name=st.sampled_from(
@@ -151,7 +151,7 @@ class Protocol(RuleBasedStateMachine):
         self.scene.versions["own.wav"] = f"v{version + 1}"
 
     def teardown(self) -> None:
-        """Nothing goes wrong any more: what is paid for lands, and what may have been paid is told."""
+        """Without further mishaps all that is paid lands, and all that may have been paid is reported."""
         if hasattr(self, "scene"):
             for ti in self.scene.instances:
                 settle(self.scene, ti)
@@ -162,7 +162,7 @@ class Protocol(RuleBasedStateMachine):
 
 
 def settle(scene: Scene, ti: TaskInstance) -> None:
-    """Clear a task instance and let it come to its end."""
+    """Clear a task instance and run it to its end."""
     scene.begin_try(ti, OnLostSubmit.ADOPT)
     for _ in range(60):
         for process in scene.processes:
@@ -180,7 +180,7 @@ def settle(scene: Scene, ti: TaskInstance) -> None:
 
 
 def check_report(scene: Scene, ti: TaskInstance) -> None:
-    """Every track landed or failed, and failed only if it may have been paid for without an answer."""
+    """Check that every track landed or failed, and failed only if its submit was lost."""
     report = BatchReport.from_jsonl(scene.bucket.objects[ti.report_key])
     assert [row.track for row in report.rows.values()] == [track.key for track in TRACKS]
     for row in report.rows.values():
@@ -190,7 +190,7 @@ def check_report(scene: Scene, ti: TaskInstance) -> None:
 
 
 def check_books(scene: Scene) -> None:
-    """What was paid for is in the bucket, byte by byte; only an attempt in doubt may hide a charge."""
+    """Check that all that is paid is in the bucket, byte by byte; only a lost submit may hide a charge."""
     entries = list(scene.store.entries())
     assert len(entries) == len(TRACKS)
     known = {a.vendor_task_id for entry in entries for a in entry.attempts if a.vendor_task_id}
@@ -200,7 +200,7 @@ def check_books(scene: Scene) -> None:
     for charge in scene.charges.values():
         assert charge.vendor_task_id in known or charge.attempt_id in unknown, f"{charge} is lost"
     for entry in entries:
-        # A slow process may have submitted an own file as it was before; what counts is the file as it is.
+        # A slow process may have submitted an earlier version of the file; the current one counts.
         version = scene.versions["own.wav"] if entry.track_key == "own file" else ""
         asked = next(a for a in reversed(entry.attempts) if a.fingerprint == version)
         if asked.attempt_id in unknown:

@@ -1,4 +1,4 @@
-"""Two DAG runs write one ledger entry at once, in hundreds of orders: no event and no state is lost."""
+"""Two DAG runs write one ledger entry at the same time, in hundreds of orders."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STATES = [EntryState.CLAIMED, EntryState.SUBMITTED, EntryState.SEPARATED, EntryS
 
 
 class Run:
-    """One DAG run: whoever claims the track submits it, either takes it to its end; each notes every step."""
+    """A DAG run that submits the track if it holds the claim, lands it, and notes each step."""
 
     def __init__(self, name: str, store: Store) -> None:
         self.name = name
@@ -48,14 +48,14 @@ class Run:
             self.ledger.record_submitted(ONE, decision.attempt_id, "T1")
         while (known := self.ledger.read(ONE)) is None or known.current.vendor_task_id is None:
             pass
-        heard = Event(
+        callback = Event(
             at=NOW,
             event="called_back",
             by=self.asker,
             vendor_task_id="T1",
             attempt_id=known.current.attempt_id,
         )
-        self.ledger.record_callbacks(ONE, lambda _: [heard])
+        self.ledger.record_callbacks(ONE, lambda _: [callback])
         self.ledger.record_separated(ONE, "T1", self.asker)
         self.note(1)
         landing = Landing(at=self.ledger.now(), vendor_task_id="T1", stems=2, bytes=9)
@@ -70,7 +70,7 @@ def on_write(before, after):
         assert STATES.index(after.state) >= STATES.index(before.state)
 
 
-def test_no_event_is_lost_and_no_state_undone():
+def test_two_writers_lose_no_event_and_undo_no_state():
     orders = set()
     with no_threads_and_no_pauses():
         for seed in range(ORDERS):
@@ -79,15 +79,12 @@ def test_no_event_is_lost_and_no_state_undone():
             while alive := [run for run in runs if run.alive]:
                 order.append(chance.choice(alive))
                 order[-1].step()
+
             (entry,) = store.entries()
             counts = Counter(event.event for event in entry.history)
             assert entry.state is EntryState.LANDED
-            assert (counts["claimed"], counts["submitted"], counts["called_back"], counts["landed"]) == (
-                1,
-                1,
-                1,
-                2,
-            )
+            expected = {"claimed": 1, "submitted": 1, "called_back": 1, "landed": 2}
+            assert {name: counts[name] for name in expected} == expected
             noted = sorted(event.message for event in entry.history if event.event == "noted")
             assert noted == [f"{name} {step}" for name in ("left", "right") for step in range(3)]
             assert set(entry.landings) == {"s3://left/manifest.json", "s3://right/manifest.json"}
@@ -95,8 +92,8 @@ def test_no_event_is_lost_and_no_state_undone():
     assert len(orders) > 0.9 * ORDERS
 
 
-def test_the_check_notices_a_store_without_conditions(monkeypatch):
-    """What the test above would say if the second of two writers simply won."""
+def test_store_without_conditions_loses_events(monkeypatch):
+    """Show that the test above would fail if the second of two writers won."""
     write = Store.write
     monkeypatch.setattr(
         Store,
@@ -105,5 +102,6 @@ def test_the_check_notices_a_store_without_conditions(monkeypatch):
             self, identity, entry, str(self._entries[identity.digest][1]) if self._entries else None
         ),
     )
+
     with pytest.raises(AssertionError):
-        test_no_event_is_lost_and_no_state_undone()
+        test_two_writers_lose_no_event_and_undo_no_state()

@@ -6,6 +6,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, TaskDeferred
 
 from airflow_provider_vocalsep.sensors.vocal_separation import VocalSeparationSensor
+from airflow_provider_vocalsep.separation.waiting import WaitGivenUpError
 from airflow_provider_vocalsep.triggers.events import InvalidEventError
 
 
@@ -58,8 +59,8 @@ class TestExecuteComplete:
         ("status", "error"),
         [
             ("failed", AirflowFailException),
-            ("unknown", AirflowFailException),
-            ("refused", AirflowFailException),
+            ("unknown", WaitGivenUpError),
+            ("refused", WaitGivenUpError),
             ("gave_up", AirflowSensorTimeout),
             ("whatever", InvalidEventError),
         ],

@@ -75,7 +75,13 @@ class TestSerialize:
         assert arguments == ARGUMENTS
 
 
-@pytest.mark.usefixtures("no_resume_delay")
+@pytest.fixture
+def no_patience(monkeypatch):
+    """Let an answer that ends a wait end it at once."""
+    monkeypatch.setattr("airflow_provider_vocalsep.separation.polling.PERSISTENT_READS", 1)
+    monkeypatch.setattr("airflow_provider_vocalsep.separation.polling.PERSISTENT_FOR", 0)
+
+
 class TestVocalSeparationTrigger:
     def test_finished_task_is_reported_after_one_read(self, ended_task):
         event = wait_for(ended_task())
@@ -99,16 +105,16 @@ class TestVocalSeparationTrigger:
         assert event["reads"] > 1
         assert "a retry attaches to it" in event["message"]
 
-    def test_task_that_the_vendor_does_not_know_is_reported(self):
+    def test_task_that_the_vendor_does_not_know_is_reported(self, no_patience):
         assert wait_for("f" * 32)["status"] == "unknown"
 
-    def test_refused_api_key_is_reported_with_the_next_step(self, connect):
+    def test_refused_api_key_is_reported_with_the_next_step(self, connect, no_patience):
         connect(password="wrong")
 
         event = wait_for("f" * 32)
 
         assert event["status"] == "refused"
-        assert "clear this Airflow task" in event["message"]
+        assert "a clear of this Airflow task, attaches again" in event["message"]
 
     def test_transient_errors_do_not_end_the_wait(self, vendor, submit):
         vendor.set_fault("read", "html", times=3)
