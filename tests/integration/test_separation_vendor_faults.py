@@ -10,6 +10,7 @@ from airflow_provider_vocalsep.separation.track_job import SeparationFailedError
 from airflow_provider_vocalsep.separation.waiting import WaitGivenUpError
 
 WAITING = "airflow_provider_vocalsep.operators.waiting"
+POLLING = "airflow_provider_vocalsep.separation.polling"
 
 
 class TestSubmit:
@@ -55,8 +56,10 @@ class TestWait:
 
     def test_unknown_task_fails_and_names_key_and_dialect(self, bench, faulty, monkeypatch):
         monkeypatch.setattr(f"{WAITING}.VISIBILITY_GRACE", 1)
+        monkeypatch.setattr(f"{POLLING}.PERSISTENT_READS", 1)
+        monkeypatch.setattr(f"{POLLING}.PERSISTENT_FOR", 0)
         faulty("read", "null")
-        message = bench.refusal(AirflowFailException)
+        message = bench.refusal(WaitGivenUpError)
 
         assert "'daisy-bell'" in message
         assert "key and dialect" in message
