@@ -6,7 +6,6 @@ import pytest
 
 from airflow_provider_vocalsep.landing import download
 from tests.support.landing_bench import LandingBench
-from tests.support.moto_s3 import empty_bucket, moto_s3
 from tests.support.stem_host import StemHost, running_stem_host
 
 if TYPE_CHECKING:
@@ -26,19 +25,6 @@ def host(_host: StemHost) -> StemHost:
     """A download host without files."""
     _host.reset()
     return _host
-
-
-@pytest.fixture(scope="module")
-def _s3() -> Iterator[S3Client]:
-    with moto_s3() as client:
-        yield client
-
-
-@pytest.fixture
-def s3(_s3: S3Client) -> S3Client:
-    """A client of an empty bucket ``stems``."""
-    empty_bucket(_s3)
-    return _s3
 
 
 @pytest.fixture

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from airflow_provider_vocalsep.storage.store import ObjectStore
-from tests.support.operator_bench import BUCKET, OperatorBench
+from tests.support.operator_bench import OperatorBench
 from tests.support.vendor import FakeVendor, account_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from mypy_boto3_s3 import S3Client
 
 
 @pytest.fixture
@@ -22,12 +22,9 @@ def vendor() -> FakeVendor:
 
 
 @pytest.fixture
-def bench(vendor: FakeVendor, monkeypatch: pytest.MonkeyPatch) -> Iterator[OperatorBench]:
-    with mock_aws():
-        client = boto3.client("s3", region_name="us-east-1")
-        client.create_bucket(Bucket=BUCKET)
-        with OperatorBench(vendor, ObjectStore(client)).installed(monkeypatch) as bench:
-            yield bench
+def bench(vendor: FakeVendor, s3: S3Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[OperatorBench]:
+    with OperatorBench(vendor, ObjectStore(s3)).installed(monkeypatch) as bench:
+        yield bench
 
 
 @pytest.fixture
