@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from mypy_boto3_s3 import S3Client
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the longest test, so that no worker ends with it alone."""
+    items.sort(key=lambda item: item.path.name != "test_protocol.py")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Switch off garbage collection while Airflow is imported: almost nothing of it is garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
+def pytest_collection_finish() -> None:
+    """Keep the imported objects, hundreds of thousands, out of the garbage collections of the tests."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Let the interpreter collect these objects when it ends."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
