@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import boto3
 import pytest
 from click.testing import CliRunner
-from moto import mock_aws
 
 from airflow_provider_vocalsep.cli.main import main
-from tests.support.sample_bucket import BUCKET, SampleBucket
+from tests.support.sample_bucket import SampleBucket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from click.testing import Result
+    from mypy_boto3_s3 import S3Client
 
 
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def client(s3: S3Client, monkeypatch: pytest.MonkeyPatch) -> S3Client:
     """Client of an empty bucket; the commands read its credentials from the environment."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with mock_aws():
-        made = boto3.client("s3")
-        made.create_bucket(Bucket=BUCKET)
-        yield made
+    return s3
 
 
 @pytest.fixture
-def sample(client: Any) -> SampleBucket:
+def sample(client: S3Client) -> SampleBucket:
     """A destination without a history."""
     return SampleBucket(client)
 
 
 @pytest.fixture
-def vocalsep(client: Any) -> Callable[..., Result]:
+def vocalsep(client: S3Client) -> Callable[..., Result]:
     """The command line against the bucket, wide enough for tables without line breaks."""
 
     def invoke(*arguments: str) -> Result:

@@ -16,7 +16,8 @@ from airflow_provider_vocalsep.cli.main import COMMANDS
 from airflow_provider_vocalsep.landing.manifest import Manifest
 from airflow_provider_vocalsep.ledger import LedgerEntry
 from airflow_provider_vocalsep.runs.report import BatchReport
-from tests.support.sample_bucket import BY_HAND, NIGHTLY, manifest_key
+from tests.support.moto_s3 import empty_bucket
+from tests.support.sample_bucket import BY_HAND, NIGHTLY, SampleBucket, manifest_key
 
 PAGE = (Path(__file__).parents[3] / "docs" / "audit.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"<!-- example: (.*?) -->\n```json\n(.*?)\n```", PAGE, re.DOTALL))
@@ -77,20 +78,28 @@ def find_unknown_fields(value, part, schema):
     return [key for key in value if key not in known] + below
 
 
+@pytest.fixture(scope="module")
+def copies(s3_in_memory, tmp_path_factory):
+    """Copies of a bucket's objects in a folder."""
+    empty_bucket(s3_in_memory)
+    sample, folder = SampleBucket(s3_in_memory), tmp_path_factory.mktemp("copies")
+    rows = [sample.land("album/1 🎵"), sample.fail("album/2", title="Two"), sample.lose_answer("album/3")]
+    sample.plan([sample.track(row.track) for row in rows])
+    sample.report([*rows, sample.leave("album/4")])
+    for number in range(40):  # more files than DuckDB reads to guess their columns
+        sample.land(f"other/{number}", BY_HAND)
+    for key in sample.keys():
+        path = folder / key.removeprefix("music/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(sample.get(key))
+    return folder
+
+
 class TestQueries:
     @pytest.fixture
-    def ask(self, sample, tmp_path, monkeypatch):
-        """Run a query of the page over copies of the bucket's objects."""
-        rows = [sample.land("album/1 🎵"), sample.fail("album/2", title="Two"), sample.lose_answer("album/3")]
-        sample.plan([sample.track(row.track) for row in rows])
-        sample.report([*rows, sample.leave("album/4")])
-        for number in range(40):  # more files than DuckDB reads to guess their columns
-            sample.land(f"other/{number}", BY_HAND)
-        for key in sample.keys():
-            path = tmp_path / key.removeprefix("music/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(sample.get(key))
-        monkeypatch.chdir(tmp_path)
+    def ask(self, copies, monkeypatch):
+        """Run a query of the page over the copies."""
+        monkeypatch.chdir(copies)
         return lambda title: duckdb.sql(dict(QUERIES)[title]).fetchall()
 
     def test_every_query_is_tested_here(self):
@@ -104,11 +113,11 @@ class TestQueries:
     def test_query_of_failures_counts_by_code(self, ask):
         assert ask("What the vendor failed on, and how often") == [("451", 1, 1)]
 
-    def test_query_of_stems_returns_their_digests(self, ask, sample):
+    def test_query_of_stems_returns_their_digests(self, ask, copies):
         stems = ask("Which stems there are, and their digests")
 
         assert len(stems) == 2 * 41
-        manifest = sample.json(manifest_key("album/1 🎵"))
+        manifest = json.loads((copies / manifest_key("album/1 🎵").removeprefix("music/")).read_bytes())
         of_track = {stem[2:] for stem in stems if stem[0] == "album/1 🎵"}
         assert of_track == {(stem["name"], stem["bytes"], stem["sha256"]) for stem in manifest["stems"]}
 

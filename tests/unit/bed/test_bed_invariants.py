@@ -3,9 +3,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime, timedelta, timezone
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from airflow_provider_vocalsep.api.errors import Verdict
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
@@ -91,23 +89,10 @@ class CatalogueFixture:
         self.write(entry)
 
 
-@pytest.fixture(scope="module")
-def client():
-    with pytest.MonkeyPatch.context() as patch, mock_aws():
-        patch.setenv("AWS_ACCESS_KEY_ID", "x")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "x")
-        yield boto3.client("s3", region_name="us-east-1")
-
-
 @pytest.fixture
-def catalogue(client):
+def catalogue(s3):
     """A catalogue without tracks, in an empty bucket."""
-    client.create_bucket(Bucket="stems")
-    yield CatalogueFixture(client)
-    listed = client.list_objects_v2(Bucket="stems").get("Contents", ())
-    for item in listed:
-        client.delete_object(Bucket="stems", Key=item["Key"])
-    client.delete_bucket(Bucket="stems")
+    return CatalogueFixture(s3)
 
 
 class TestCheckInvariants:

@@ -5,9 +5,7 @@ import io
 import json
 from datetime import datetime, timezone
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from airflow_provider_vocalsep.api.vocabulary import SeparationType
 from airflow_provider_vocalsep.demo.report import Totals, build_report, catalogue_file, read_manifests
@@ -55,14 +53,6 @@ def manifest(key: str, separation: str = "separate_vocal") -> Manifest:
         ),
         uri=f"{folder}/manifest.json",
     )
-
-
-@pytest.fixture
-def s3():
-    with mock_aws():
-        client = boto3.client("s3", region_name="us-east-1")
-        client.create_bucket(Bucket="stems")
-        yield client
 
 
 def test_catalogue_file_has_the_documented_columns_and_keeps_commas():

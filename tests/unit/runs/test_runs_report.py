@@ -5,28 +5,21 @@ from __future__ import annotations
 import json
 import logging
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from airflow_provider_vocalsep.runs.listing import RunFile, list_run_files
 from airflow_provider_vocalsep.runs.report import BatchReport, ReportError, RowState, TrackRow
 from airflow_provider_vocalsep.runs.report_file import ReportFile
 from airflow_provider_vocalsep.storage.errors import NoBucketError
 from airflow_provider_vocalsep.storage.location import Location
-from tests.support.sample_bucket import BUCKET, KIND, LOCATION, NIGHTLY, SampleBucket
+from tests.support.sample_bucket import KIND, LOCATION, NIGHTLY, SampleBucket
 
 HEAD = {"dag_id": "d", "run_id": "r", "task_id": "t"}
 
 
 @pytest.fixture
-def sample(monkeypatch):
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    with mock_aws():
-        client = boto3.client("s3", region_name="us-east-1")
-        client.create_bucket(Bucket=BUCKET)
-        yield SampleBucket(client)
+def sample(s3):
+    return SampleBucket(s3)
 
 
 @pytest.fixture

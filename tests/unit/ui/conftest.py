@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import httpx
 import pytest
 from airflow.api_fastapi import app as airflow_app
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-from moto import mock_aws
-from moto.s3.models import s3_backends
 
 from airflow_provider_vocalsep.storage.store import ObjectStore
 from airflow_provider_vocalsep.storage.translation import ON_A_PAGE
@@ -19,11 +16,13 @@ from airflow_provider_vocalsep.ui import app as page
 from airflow_provider_vocalsep.ui.destinations import Destination
 from airflow_provider_vocalsep.ui.index import RunIndex
 from airflow_provider_vocalsep.ui.run_index import RunIndexService, run_index_service
-from tests.support.sample_bucket import BUCKET, LOCATION, SampleBucket
+from tests.support.sample_bucket import LOCATION, SampleBucket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from mypy_boto3_s3 import S3Client
 
 
 class PickyAuthManager(SimpleAuthManager):
@@ -62,33 +61,16 @@ def auth(database: Any, monkeypatch: pytest.MonkeyPatch) -> PickyAuthManager:
     return manager
 
 
-@pytest.fixture(scope="module")
-def s3_in_memory() -> Iterator[Any]:
-    """A client, whose creation takes a while."""
-    with mock_aws():
-        yield boto3.client(
-            "s3", region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
-        )
-
-
 @pytest.fixture
-def client(s3_in_memory: Any) -> Any:
-    """A client of an empty bucket in memory."""
-    s3_backends.reset()
-    s3_in_memory.create_bucket(Bucket=BUCKET)
-    return s3_in_memory
-
-
-@pytest.fixture
-def sample(client: Any) -> SampleBucket:
+def sample(s3: S3Client) -> SampleBucket:
     """A destination without a history."""
-    return SampleBucket(client)
+    return SampleBucket(s3)
 
 
 @pytest.fixture
-def store(client: Any) -> ObjectStore:
+def store(s3: S3Client) -> ObjectStore:
     """The object store, with the messages of the page."""
-    return ObjectStore(client, advice=ON_A_PAGE)
+    return ObjectStore(s3, advice=ON_A_PAGE)
 
 
 @pytest.fixture

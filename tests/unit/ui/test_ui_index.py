@@ -44,14 +44,14 @@ def task_of(**changes):
 
 
 class TestRefresher:
-    def test_only_changed_reports_are_read(self, sample, refresh, client):
+    def test_only_changed_reports_are_read(self, sample, refresh, s3):
         tasks = [task_of(map_index=n) for n in range(5)]
         for task in tasks:
             sample.report([TrackRow(track=str(task.map_index))], task)
         refresh()
         sample.report([TrackRow(track="new")], tasks[2])
         read = []
-        client.meta.events.register(
+        s3.meta.events.register(
             "before-call.s3.GetObject", lambda params, **_: read.append(params["url_path"])
         )
 
@@ -100,13 +100,13 @@ class TestRefresher:
         ],
     )
     def test_problem_of_a_bucket_is_kept_until_the_next_success(
-        self, refresh, index, client, monkeypatch, error, message
+        self, refresh, index, s3, monkeypatch, error, message
     ):
         def fail(*_):
             raise error
 
         with monkeypatch.context() as patched:
-            patched.setattr(client, "get_paginator", fail)
+            patched.setattr(s3, "get_paginator", fail)
             refresh()
         problem = index.status(DESTINATION)["problem"]
         refresh()

@@ -214,11 +214,11 @@ class TestRuns:
         later = ask("/api/runs").json()
         assert (len(later["runs"]), later["reading"]) == (1, False)
 
-    def test_missing_bucket_is_a_problem_and_its_runs_stay(self, ask, song, client, sample):
+    def test_missing_bucket_is_a_problem_and_its_runs_stay(self, ask, song, s3, sample):
         ask("/api/runs")
         for key in sample.keys():
             sample.delete(key)
-        client.delete_bucket(Bucket=BUCKET)
+        s3.delete_bucket(Bucket=BUCKET)
 
         answer = ask("/api/runs").json()
 
