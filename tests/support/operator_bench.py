@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+from functools import partial
 from hashlib import sha256
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+import time_machine
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_vocalsep.client import pace
+from airflow_provider_vocalsep.client.pace import AdaptiveRate, Gate, parse_rate
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
+from airflow_provider_vocalsep.landing.errors import LandingError
 from airflow_provider_vocalsep.landing.manifest import LandedStem, Manifest, describe_track
 from airflow_provider_vocalsep.ledger import LedgerEntry
 from airflow_provider_vocalsep.operators.vocal_separation import (
     VocalSeparationBatchOperator,
     VocalSeparationOperator,
 )
+from airflow_provider_vocalsep.separation.clock import SteadyClock
+from airflow_provider_vocalsep.separation.runtime import Runtime
+from airflow_provider_vocalsep.separation.waiting import wait_here
+from airflow_provider_vocalsep.storage.keys import safe_key
 from airflow_provider_vocalsep.storage.location import parse_s3_uri
+from tests.support.manual_clock import START
+from tests.support.vendor import Killed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow_provider_vocalsep.api.errors import VocalSepError
     from airflow_provider_vocalsep.api.models import SeparationTask
     from airflow_provider_vocalsep.api.track import Track
+    from airflow_provider_vocalsep.client.settings import AccountSettings
     from airflow_provider_vocalsep.storage.location import StemLocation
     from airflow_provider_vocalsep.storage.store import ObjectStore
     from tests.support.vendor import FakeVendor
 
 BUCKET = "stems"
 DESTINATION = f"s3://{BUCKET}/music"
+
+#: Legs after which a run counts as one without an end.
+MAX_LEGS = 30
 
 
 class FakeLander:
@@ -45,6 +60,10 @@ class FakeLander:
 
     #: An error to raise in place of landing.
     error: VocalSepError | None = None
+    #: Errors to raise in place of the next landings.
+    errors: ClassVar[list[VocalSepError]] = []
+    #: Called before each landing.
+    on_land: Callable[[], object] | None = None
     landings = 0
 
     def __init__(self, store: ObjectStore, *, upload_args: dict[str, Any] | None = None, **_: object) -> None:
@@ -61,13 +80,21 @@ class FakeLander:
         entry: str | None,
         **_: object,
     ) -> Manifest:
+        if FakeLander.on_land:
+            FakeLander.on_land()
+        if FakeLander.errors:
+            raise FakeLander.errors.pop(0)
         if FakeLander.error:
             raise FakeLander.error
+        if not task.present:
+            raise LandingError("the record has no links", failures={})
         FakeLander.landings += 1
         stems = []
         for link in task.present:
             body, key = f"{task.task_id} {link.name}".encode(), location.stem_key(link.name, "mp3")
-            tag = self.store.put(location.bucket, key, body, content_type="audio/mpeg")
+            tag = self.store.put(
+                location.bucket, key, body, content_type="audio/mpeg", extra=self.upload_args
+            )
             stems.append(
                 LandedStem(
                     name=link.name,
@@ -90,7 +117,13 @@ class FakeLander:
             entry=entry,
         )
         body = manifest.to_json()
-        self.store.put(location.bucket, location.manifest_key, body, content_type="application/json")
+        self.store.put(
+            location.bucket,
+            location.manifest_key,
+            body,
+            content_type="application/json",
+            extra=self.upload_args,
+        )
         return manifest
 
 
@@ -101,46 +134,150 @@ class TaskState(dict[str, Any]):
         self[key] = json.loads(json.dumps(value))
 
 
+class Process:
+    """The worker process that runs a leg. Once it is dead, nothing leaves it until the next try begins."""
+
+    dead = False
+
+    def die(self) -> None:
+        """End here, as by SIGKILL."""
+        self.dead = True
+        raise Killed
+
+    def require_alive(self, **_: object) -> None:
+        """Go no further in a process that is dead."""
+        if self.dead:
+            raise Killed
+
+
+class MortalVendor:
+    """
+    The client of the vendor in a process that may die.
+
+    :param vendor: The vendor.
+    """
+
+    def __init__(self, vendor: FakeVendor, process: Process) -> None:
+        self.vendor = vendor
+        self.process = process
+
+    @property
+    def settings(self) -> AccountSettings:
+        return self.vendor.settings
+
+    def submit(self, *args: Any, **kwargs: Any) -> str:
+        self.process.require_alive()
+        try:
+            return self.vendor.submit(*args, **kwargs)
+        except Killed:
+            self.process.die()
+            raise
+
+    def read_task(self, vendor_task_id: str) -> SeparationTask | None:
+        self.process.require_alive()
+        return self.vendor.read_task(vendor_task_id)
+
+    def close(self) -> None: ...
+
+
 class OperatorBench:
     """
-    One task instance, and what its tries leave behind.
+    One task instance, and what its tries leave behind. Time passes only while somebody sleeps.
 
     :param vendor: The vendor.
     :param store: The object store, with an empty bucket.
+    :param run_id: Its DAG run.
     """
 
-    def __init__(self, vendor: FakeVendor, store: ObjectStore) -> None:
+    def __init__(self, vendor: FakeVendor, store: ObjectStore, *, run_id: str = "run") -> None:
         self.vendor = vendor
         self.store = store
+        self.run_id = run_id
+        self.process = Process()
         self.task_state = TaskState()
         self.tries = 0
         self.max_tries = 3
         self.xcom: dict[str, Any] = {}
+        #: Called with the seconds of each sleep, before it.
+        self.on_sleep: Callable[[float], object] | None = None
+
+    def another_run(self, run_id: str = "another run") -> OperatorBench:
+        """Return the same task in another DAG run, over the same bucket and vendor."""
+        another = OperatorBench(self.vendor, self.store, run_id=run_id)
+        another.process = self.process
+        return another
 
     @contextmanager
     def installed(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[OperatorBench]:
-        """Put vendor, bucket and lander in place of the real ones."""
-        runtime = "airflow_provider_vocalsep.operators._runtime"
+        """Put vendor, bucket, lander and clock in place of the real ones."""
+        runtime, client = (
+            "airflow_provider_vocalsep.operators._runtime",
+            MortalVendor(self.vendor, self.process),
+        )
+
+        async def read_task(_: object, vendor_task_id: str) -> SeparationTask | None:
+            return client.read_task(vendor_task_id)
+
         monkeypatch.setattr(VocalSeparationHook, "settings", property(lambda _: self.vendor.settings))
-        monkeypatch.setattr(VocalSeparationHook, "client", self.vendor)
+        monkeypatch.setattr(VocalSeparationHook, "client", client)
+        monkeypatch.setattr(VocalSeparationHook, "aread_task", read_task)
         monkeypatch.setattr(f"{runtime}.store_from_connection", lambda _: self.store)
         monkeypatch.setattr(f"{runtime}.Lander", FakeLander)
-        yield self
-        FakeLander.error, FakeLander.landings = None, 0
-        pace._gates.clear()
+        self.store.client.meta.events.register("before-parameter-build.s3", self.process.require_alive)
+        with time_machine.travel(START, tick=False) as self._traveller:
+            self._install_clock(monkeypatch, runtime)
+            yield self
+        FakeLander.error, FakeLander.errors, FakeLander.on_land, FakeLander.landings = None, [], None, 0
+
+    def _install_clock(self, monkeypatch: pytest.MonkeyPatch, runtime: str) -> None:
+        sleep_for_real = asyncio.sleep
+
+        async def sleep(seconds: float, *_: object) -> None:
+            self.sleep(seconds)
+            await sleep_for_real(0)
+
+        def submit_gate(base_url: str, account: str, rate: str) -> Gate:
+            # A new one for each leg, which is a process of its own.
+            return Gate(AdaptiveRate(*parse_rate(rate)), now=time.time, sleep=self.sleep)
+
+        monkeypatch.setattr(time, "sleep", self.sleep)
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        monkeypatch.setattr(SteadyClock, "__call__", lambda _: time.time())
+        monkeypatch.setattr(f"{runtime}.Runtime", partial(Runtime, sleep=self.sleep))
+        monkeypatch.setattr(f"{runtime}.submit_gate", submit_gate)
+        single = "airflow_provider_vocalsep.operators.vocal_separation"
+        monkeypatch.setattr(f"{single}.wait_here", partial(wait_here, sleep=self.sleep))
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.process.require_alive()
+        if self.on_sleep:
+            self.on_sleep(seconds)
+        self._traveller.shift(timedelta(seconds=max(0.0, seconds)))
+
+    def in_the_back_off(self, action: Callable[[], object]) -> None:
+        """Do something once, when somebody sleeps after the vendor has refused a submit."""
+
+        def act(_: float) -> None:
+            if self.vendor.refusals:
+                self.on_sleep = None
+                action()
+
+        self.on_sleep = act
 
     def context(self, *, new_try: bool = True) -> Any:
+        self.process.dead = False
         self.tries += new_try
         ti = SimpleNamespace(
             dag_id="dag",
-            run_id="run",
+            run_id=self.run_id,
             task_id="separate",
             map_index=-1,
             try_number=self.tries,
             max_tries=self.max_tries,
             xcom_push=self._push,
         )
-        return {"ti": ti, "task_state_store": self.task_state}
+        return {"ti": ti, "task_state_store": self.task_state, "outlet_events": {}}
 
     def _push(self, key: str, value: Any) -> None:
         self.xcom[key] = value
@@ -168,16 +305,56 @@ class OperatorBench:
         resumed = getattr(operator, deferred.method_name)
         return resumed(self.context(new_try=False), event=event, **(deferred.kwargs or {}))
 
+    def wait(self, deferred: TaskDeferred) -> dict[str, Any]:
+        """Run the trigger of a deferral, and return its event."""
+
+        async def first_event() -> dict[str, Any]:
+            async for event in deferred.trigger.run():
+                return dict(event.payload)
+            raise AssertionError("the trigger yielded no event")
+
+        return asyncio.run(first_event())
+
+    def finish(self, operator: Any, deferred: TaskDeferred) -> Any:
+        """Wait and resume until an operator that has deferred returns."""
+        for _ in range(MAX_LEGS):
+            event = self.wait(deferred)
+            try:
+                return self.resume(operator, deferred, event)
+            except TaskDeferred as again:
+                deferred = again
+        raise AssertionError(f"the operator still defers after {MAX_LEGS} legs")
+
+    def run(self, operator: Any) -> Any:
+        """Run a try of an operator through all of its legs, and return its result."""
+        try:
+            return operator.execute(self.context())
+        except TaskDeferred as deferred:
+            return self.finish(operator, deferred)
+
     def rows(self) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """Return the head of the run report, and its rows by track."""
-        (key,) = [key for key in self.keys() if "/runs/" in key]
+        (key,) = [key for key in self.keys() if f"/runs/dag/{safe_key(self.run_id)}/separate/" in key]
         head, *rows = [json.loads(line) for line in self.store.get(BUCKET, key).decode().splitlines()]
         return head, {row["track"]: row for row in rows}
 
+    def ledger_keys(self) -> list[str]:
+        """Return the keys of all ledger entries."""
+        return [key for key in self.keys() if "/ledger/" in key and key.endswith(".json")]
+
+    def entries(self) -> dict[str, LedgerEntry]:
+        """Return all ledger entries by the key of their track."""
+        found = [LedgerEntry.model_validate_json(self.store.get(BUCKET, key)) for key in self.ledger_keys()]
+        return {entry.track_key: entry for entry in found}
+
+    def doubts(self) -> list[str]:
+        """Return the keys of the tracks of which a submit may have been paid without an answer."""
+        return [key for key, entry in self.entries().items() if entry.unanswered]
+
     def entry(self) -> LedgerEntry:
         """Return the only ledger entry."""
-        (key,) = [key for key in self.keys() if "/ledger/" in key and key.endswith(".json")]
-        return LedgerEntry.model_validate_json(self.store.get(BUCKET, key))
+        (entry,) = self.entries().values()
+        return entry
 
     def events(self) -> list[str]:
         """Return the names of the events in the only ledger entry's history."""
@@ -186,6 +363,12 @@ class OperatorBench:
     def keys(self) -> list[str]:
         """Return the keys of all objects."""
         return [found.key for found in self.store.list_objects(BUCKET, "")]
+
+    def delete(self, *fragments: str) -> None:
+        """Delete the objects whose keys contain one of some fragments."""
+        found = [key for key in self.keys() if any(fragment in key for fragment in fragments)]
+        assert found, fragments
+        assert list(self.store.delete(BUCKET, found)) == [(len(found), [])]
 
     def manifest(self, uri: str) -> Manifest:
         return Manifest.from_json(self.store.get(*parse_s3_uri(uri)))
