@@ -50,6 +50,9 @@ DESTINATION = f"s3://{BUCKET}/music"
 #: Legs after which a run counts as one without an end.
 MAX_LEGS = 30
 
+#: Sleeps after which a wait counts as one without an end.
+MAX_SLEEPS = 5000
+
 
 class FakeLander:
     """
@@ -200,6 +203,7 @@ class OperatorBench:
         self.xcom: dict[str, Any] = {}
         #: Called with the seconds of each sleep, before it.
         self.on_sleep: Callable[[float], object] | None = None
+        self._sleeps = 0
 
     def another_run(self, run_id: str = "another run") -> OperatorBench:
         """Return the same task in another DAG run, over the same bucket and vendor."""
@@ -248,12 +252,20 @@ class OperatorBench:
         single = "airflow_provider_vocalsep.operators.vocal_separation"
         monkeypatch.setattr(f"{single}.wait_here", partial(wait_here, sleep=self.sleep))
 
+    @staticmethod
+    def now() -> datetime:
+        """Return the time."""
+        return datetime.now(timezone.utc)
+
     def sleep(self, seconds: float) -> None:
         """Let time pass."""
         self.process.require_alive()
         if self.on_sleep:
             self.on_sleep(seconds)
-        self._traveller.shift(timedelta(seconds=max(0.0, seconds)))
+        self._sleeps += 1
+        assert self._sleeps < MAX_SLEEPS, f"still waiting after {MAX_SLEEPS} sleeps"
+        # The rest of a wait may be less than a tick of the clock, and time passes on a real machine.
+        self._traveller.shift(timedelta(seconds=max(0.001, seconds)))
 
     def in_the_back_off(self, action: Callable[[], object]) -> None:
         """Do something once, when somebody sleeps after the vendor has refused a submit."""
