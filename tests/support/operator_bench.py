@@ -382,5 +382,13 @@ class OperatorBench:
         assert found, fragments
         assert list(self.store.delete(BUCKET, found)) == [(len(found), [])]
 
+    def on_put(self, action: Callable[[dict[str, Any]], object]) -> None:
+        """Call an action with the arguments of each PutObject, which it may change, before it is sent."""
+
+        def act(params: dict[str, Any], **_: object) -> None:
+            action(params)
+
+        self.store.client.meta.events.register("before-parameter-build.s3.PutObject", act)
+
     def manifest(self, uri: str) -> Manifest:
         return Manifest.from_json(self.store.get(*parse_s3_uri(uri)))

@@ -63,11 +63,11 @@ class TestOnKill:
     def test_kill_while_the_claim_is_written_sends_no_submit_and_leaves_no_doubt(self, bench, vendor, kind):
         operator = bench.separate() if kind == "single" else bench.batch("one")
 
-        def stop(params, **_: object) -> None:
+        def stop(params) -> None:
             if "/ledger/" in params["Key"] and b'"claimed"' in params["Body"]:
                 operator.on_kill()
 
-        bench.store.client.meta.events.register("before-parameter-build.s3.PutObject", stop)
+        bench.on_put(stop)
 
         stop_quietly(bench, operator)
 

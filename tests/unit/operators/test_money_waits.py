@@ -231,9 +231,7 @@ class TestAFailureThatMayNotBeOne:
         vendor.fail_callback()
 
         with suppress(TaskDeferred, Exception):
-            bench.separate().execute(bench.context()) if not hasattr(operator, "tracks") else bench.batch(
-                "one"
-            ).execute(bench.context())
+            operator.execute(bench.context())
 
         assert vendor.charges == 1
         vendor.finish()
