@@ -204,6 +204,7 @@ class OperatorBench:
         #: Called with the seconds of each sleep, before it.
         self.on_sleep: Callable[[float], object] | None = None
         self._sleeps = 0
+        self._handlers: list[tuple[str, Callable[..., None]]] = []
 
     def another_run(self, run_id: str = "another run") -> OperatorBench:
         """Return the same task in another DAG run, over the same bucket and vendor."""
@@ -227,11 +228,17 @@ class OperatorBench:
         monkeypatch.setattr(VocalSeparationHook, "aread_task", read_task)
         monkeypatch.setattr(f"{runtime}.store_from_connection", lambda _: self.store)
         monkeypatch.setattr(f"{runtime}.Lander", FakeLander)
-        self.store.client.meta.events.register("before-parameter-build.s3", self.process.require_alive)
+        self._register("before-parameter-build.s3", self.process.require_alive)
         with time_machine.travel(START, tick=False) as self._traveller:
             self._install_clock(monkeypatch, runtime)
             yield self
+        for event, handler in self._handlers:
+            self.store.client.meta.events.unregister(event, handler)
         FakeLander.error, FakeLander.errors, FakeLander.on_land, FakeLander.landings = None, [], None, 0
+
+    def _register(self, event: str, handler: Callable[..., None]) -> None:
+        self._handlers.append((event, handler))
+        self.store.client.meta.events.register(event, handler)
 
     def _install_clock(self, monkeypatch: pytest.MonkeyPatch, runtime: str) -> None:
         sleep_for_real = asyncio.sleep
@@ -388,7 +395,7 @@ class OperatorBench:
         def act(params: dict[str, Any], **_: object) -> None:
             action(params)
 
-        self.store.client.meta.events.register("before-parameter-build.s3.PutObject", act)
+        self._register("before-parameter-build.s3.PutObject", act)
 
     def manifest(self, uri: str) -> Manifest:
         return Manifest.from_json(self.store.get(*parse_s3_uri(uri)))

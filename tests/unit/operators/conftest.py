@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import boto3
 import pytest
 from click.testing import CliRunner
-from moto import mock_aws
 
 from airflow_provider_vocalsep.cli.main import main
 from airflow_provider_vocalsep.storage.store import ObjectStore
-from tests.support.operator_bench import BUCKET, OperatorBench
+from tests.support.moto_s3 import empty_bucket, moto_s3
+from tests.support.operator_bench import OperatorBench
 from tests.support.vendor import FakeVendor, account_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from click.testing import Result
+    from mypy_boto3_s3 import S3Client
 
 
 @pytest.fixture
@@ -25,13 +25,17 @@ def vendor() -> FakeVendor:
     return FakeVendor()
 
 
+@pytest.fixture(scope="module")
+def client() -> Iterator[S3Client]:
+    with moto_s3() as client:
+        yield client
+
+
 @pytest.fixture
-def bench(vendor: FakeVendor, monkeypatch: pytest.MonkeyPatch) -> Iterator[OperatorBench]:
-    with mock_aws():
-        client = boto3.client("s3", region_name="us-east-1")
-        client.create_bucket(Bucket=BUCKET)
-        with OperatorBench(vendor, ObjectStore(client)).installed(monkeypatch) as bench:
-            yield bench
+def bench(vendor: FakeVendor, client: S3Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[OperatorBench]:
+    with OperatorBench(vendor, ObjectStore(client)).installed(monkeypatch) as bench:
+        yield bench
+    empty_bucket(client)
 
 
 @pytest.fixture
