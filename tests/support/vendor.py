@@ -184,7 +184,7 @@ class FakeVendor:
         error_message: str | None = None,
     ) -> None:
         self.records[vendor_task_id] = replace(
-            self.records[vendor_task_id],
+            self.records.get(vendor_task_id) or SeparationTask(vendor_task_id, TaskStatus.PENDING),
             status=status,
             stems=stems,
             error_code=error_code,

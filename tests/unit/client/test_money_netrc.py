@@ -36,7 +36,6 @@ def read_task(request):
 
 
 class TestReadTask:
-    @pytest.mark.xfail(strict=True, reason="M15")
     def test_netrc_with_a_default_does_not_replace_the_key(
         self, httpserver, read_task, tmp_path, monkeypatch
     ):

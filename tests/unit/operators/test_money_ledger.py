@@ -157,7 +157,6 @@ class TestABucketThatDemandsEncryption:
         bench.on_put(deny)
         return sent
 
-    @pytest.mark.xfail(strict=True, reason="M13")
     def test_single_track_lands_and_every_object_is_encrypted(self, bench, vendor, plain):
         summary = bench.run(bench.separate(**self.ARGS))
 
@@ -165,12 +164,10 @@ class TestABucketThatDemandsEncryption:
         assert (plain, vendor.charges) == ([], 1)
         assert bench.rows()[1]["one"]["state"] == "landed"
 
-    @pytest.mark.xfail(strict=True, reason="M13")
     def test_batch_lands_and_every_object_is_encrypted(self, bench, vendor, plain):
         assert bench.run(bench.batch("one", "two", **self.ARGS))["landed"] == 2
         assert (plain, vendor.charges) == ([], 2)
 
-    @pytest.mark.xfail(strict=True, reason="M13")
     def test_plan_is_encrypted(self, bench, plain, monkeypatch):
         monkeypatch.setattr(
             "airflow_provider_vocalsep.operators.catalogue.store_from_connection", lambda _: bench.store
@@ -217,7 +214,6 @@ class TestTheRecordingOfAPaidSubmit:
     def log_level(self, caplog):
         caplog.set_level(logging.INFO)
 
-    @pytest.mark.xfail(strict=True, reason="M14")
     def test_vendor_task_id_is_logged_before_it_is_recorded(self, bench, vendor, caplog):
         logged = []
 
@@ -232,7 +228,6 @@ class TestTheRecordingOfAPaidSubmit:
 
         assert logged[0]
 
-    @pytest.mark.xfail(strict=True, reason="M14")
     def test_vendor_task_id_is_in_the_log_of_a_process_that_dies_while_it_records(
         self, bench, vendor, caplog
     ):
@@ -247,7 +242,6 @@ class TestTheRecordingOfAPaidSubmit:
 
         assert "T1" in caplog.text
 
-    @pytest.mark.xfail(strict=True, reason="M14")
     def test_vendor_task_id_is_not_lost_where_another_run_has_overwritten_the_claim(
         self, bench, vendor, caplog
     ):
@@ -265,7 +259,6 @@ class TestTheRecordingOfAPaidSubmit:
         assert vendor.charges == 2
         assert "T1" in caplog.text
 
-    @pytest.mark.xfail(strict=True, reason="M14")
     def test_error_while_recording_never_leads_to_another_submit_in_the_same_call(self, bench, vendor):
         def overwrite(_: str) -> None:
             """Put an entry there whose only attempt is another one, and failed."""

@@ -26,7 +26,6 @@ def refusal(request):
 
 
 class TestExecute:
-    @pytest.mark.xfail(strict=True, reason="M1")
     def test_kill_in_the_back_off_of_a_refused_submit_leaves_no_doubt(self, bench, vendor, refusal):
         vendor.fates = [refusal]
         bench.in_the_back_off(bench.process.die)
@@ -39,7 +38,6 @@ class TestExecute:
         assert deferred.trigger.vendor_task_id == "T1"
         assert (vendor.charges, bench.doubts()) == (1, [])
 
-    @pytest.mark.xfail(strict=True, reason="M1")
     def test_refusal_is_in_the_ledger_before_the_back_off(self, bench, vendor, refusal):
         seen = {}
         vendor.fates = [refusal]
@@ -50,7 +48,6 @@ class TestExecute:
 
         assert seen == {"doubts": [], "last": "submit_refused"}
 
-    @pytest.mark.xfail(strict=True, reason="M1")
     def test_second_run_goes_ahead_while_the_first_waits_in_its_back_off(self, bench, vendor):
         deferred = []
         vendor.fates = [too_fast(retry_after=600)]
@@ -88,7 +85,6 @@ class TestExecute:
 
 
 class TestExecuteOfABatch:
-    @pytest.mark.xfail(strict=True, reason="M1")
     def test_kill_in_the_back_off_of_a_refused_submit_leaves_no_doubt(self, bench, vendor, refusal):
         vendor.fates = ["accept", refusal]
         bench.in_the_back_off(bench.process.die)
@@ -101,7 +97,6 @@ class TestExecuteOfABatch:
         assert set(deferred.trigger.waiting) == {"T1", "T2", "T3"}
         assert (vendor.charges, bench.doubts()) == (3, [])
 
-    @pytest.mark.xfail(strict=True, reason="M1")
     def test_second_run_goes_ahead_while_the_first_waits_for_its_turn(self, bench, vendor):
         vendor.fates = [too_fast(retry_after=600)]
 

@@ -124,7 +124,6 @@ class TestTheIdentityOfAnAddress:
             ),
         ],
     )
-    @pytest.mark.xfail(strict=True, reason="M12")
     def test_parameters_that_only_begin_like_a_signature_tell_files_apart(self, bench, vendor, first, second):
         self.separate_both(bench, first, second)
 
@@ -137,7 +136,6 @@ class TestTheIdentityOfAnAddress:
                 AZURE.format(day=1, sig="ONE"),
                 AZURE.format(day=2, sig="TWO"),
                 id="Azure SAS",
-                marks=pytest.mark.xfail(strict=True, reason="M12"),
             ),
             pytest.param(
                 "https://b.s3.amazonaws.com/a.mp3?AWSAccessKeyId=A&Signature=ONE&Expires=1",
@@ -163,7 +161,6 @@ class TestTheIdentityOfAnAddress:
                 "https://storage.googleapis.com/b/a.mp3?GoogleAccessId=one%40p&Expires=1&Signature=ONE",
                 "https://storage.googleapis.com/b/a.mp3?GoogleAccessId=two%40p&Expires=2&Signature=TWO",
                 id="GCS V2",
-                marks=pytest.mark.xfail(strict=True, reason="M12"),
             ),
             pytest.param(
                 "https://d1.cloudfront.net/a.mp3?Expires=1&Signature=ONE&Key-Pair-Id=K",

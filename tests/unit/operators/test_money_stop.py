@@ -11,6 +11,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_provider_vocalsep.client.pace import AdaptiveRate, Gate, parse_rate
+from airflow_provider_vocalsep.separation.runtime import Runtime
 from tests.support.operator_bench import FakeLander
 from tests.support.vendor import too_fast
 
@@ -24,7 +25,6 @@ def stop_quietly(bench, operator):
 
 
 class TestOnKill:
-    @pytest.mark.xfail(strict=True, reason="M2")
     def test_batch_that_is_killed_between_two_submits_sends_no_more(self, bench, vendor):
         operator = bench.batch(*KEYS)
         vendor.on_charge = lambda task: operator.on_kill() if task == "T4" else None
@@ -34,7 +34,6 @@ class TestOnKill:
         assert vendor.charges == 4
         assert bench.doubts() == []
 
-    @pytest.mark.xfail(strict=True, reason="M2")
     def test_retry_of_a_killed_batch_submits_the_rest_and_nothing_twice(self, bench, vendor):
         operator = bench.batch(*KEYS)
         vendor.on_charge = lambda task: operator.on_kill() if task == "T4" else None
@@ -48,7 +47,6 @@ class TestOnKill:
         assert vendor.charges == 12
 
     @pytest.mark.parametrize("kind", ["single", "batch"])
-    @pytest.mark.xfail(strict=True, reason="M2")
     def test_kill_in_a_back_off_ends_it_without_another_submit(self, bench, vendor, kind):
         operator = bench.separate() if kind == "single" else bench.batch("one")
         vendor.fates = [too_fast(retry_after=60)]
@@ -59,7 +57,6 @@ class TestOnKill:
         assert (vendor.calls, bench.doubts()) == (1, [])
 
     @pytest.mark.parametrize("kind", ["single", "batch"])
-    @pytest.mark.xfail(strict=True, reason="M2")
     def test_kill_while_the_claim_is_written_sends_no_submit_and_leaves_no_doubt(self, bench, vendor, kind):
         operator = bench.separate() if kind == "single" else bench.batch("one")
 
@@ -73,7 +70,6 @@ class TestOnKill:
 
         assert (vendor.calls, bench.doubts()) == (0, [])
 
-    @pytest.mark.xfail(strict=True, reason="M2")
     def test_kill_while_another_run_is_submitting_ends_the_wait_for_its_answer(self, bench, vendor):
         operator, sleeps = bench.separate(), []
 
@@ -89,7 +85,6 @@ class TestOnKill:
 
         assert (vendor.charges, len(sleeps)) == (1, 1)
 
-    @pytest.mark.xfail(strict=True, reason="M2")
     def test_batch_that_is_killed_while_it_lands_begins_no_further_landing(self, bench, vendor):
         operator = bench.batch("one", "two", "three")
         deferred = bench.deferral(operator)
@@ -111,11 +106,11 @@ class TestOnKillInRealTime:
 
     @pytest.fixture(autouse=True)
     def gate(self, bench, monkeypatch):
-        monkeypatch.setattr(time, "sleep", threading.Event().wait)
-        gate = Gate(AdaptiveRate(*parse_rate("1/3s")), sleep=lambda seconds: time.sleep(seconds))
-        monkeypatch.setattr("airflow_provider_vocalsep.operators._runtime.submit_gate", lambda *_: gate)
+        gate = Gate(AdaptiveRate(*parse_rate("1/3s")))
+        runtime = "airflow_provider_vocalsep.operators._runtime"
+        monkeypatch.setattr(f"{runtime}.submit_gate", lambda *_: gate)
+        monkeypatch.setattr(f"{runtime}.Runtime", Runtime)
 
-    @pytest.mark.xfail(strict=True, reason="M2")
     def test_batch_that_is_killed_ends_within_two_seconds(self, bench, vendor):
         operator, began = bench.batch("one", "two"), time.perf_counter()
         timer = threading.Timer(0.2, operator.on_kill)
@@ -127,7 +122,6 @@ class TestOnKillInRealTime:
         assert vendor.charges == 1
         assert time.perf_counter() - began < 2
 
-    @pytest.mark.xfail(strict=True, reason="M2")
     def test_execution_timeout_ends_a_batch_within_two_seconds(self, bench, vendor):
         def time_out(*_: object) -> None:
             raise AirflowTaskTimeout("execution_timeout")

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
-    AirflowSensorTimeout,
     TaskDeferred,
 )
 from airflow.sdk.exceptions import AirflowRescheduleException
@@ -16,6 +15,7 @@ from airflow.sdk.exceptions import AirflowRescheduleException
 from airflow_provider_vocalsep.callbacks.inbox import BATCH_KEY, inbox_key
 from airflow_provider_vocalsep.landing.errors import LandingError
 from airflow_provider_vocalsep.sensors.vocal_separation import VocalSeparationSensor
+from airflow_provider_vocalsep.separation.waiting import WaitGivenUpError
 from tests.support.operator_bench import FakeLander
 from tests.support.vendor import ODD_ANSWERS, RECORD
 
@@ -54,7 +54,6 @@ def deliver_callback(bench, operator) -> None:
 
 
 class TestTheWait:
-    @pytest.mark.xfail(strict=True, reason="M3")
     @odd_answers
     def test_one_odd_read_after_six_good_ones_does_not_end_it(self, bench, vendor, operator, odd):
         deferred = bench.deferral(operator)
@@ -64,7 +63,6 @@ class TestTheWait:
         assert has_landed(bench.finish(operator, deferred))
         assert vendor.charges == 1
 
-    @pytest.mark.xfail(strict=True, reason="M3")
     @odd_answers
     def test_a_minute_of_odd_reads_does_not_end_it(self, bench, vendor, operator, odd):
         deferred = bench.deferral(operator)
@@ -82,7 +80,6 @@ class TestTheWait:
 
         assert has_landed(bench.finish(operator, deferred))
 
-    @pytest.mark.xfail(strict=True, reason="M3")
     @odd_answers
     def test_odd_reads_without_end_leave_the_paid_task_to_airflows_retry(self, bench, vendor, operator, odd):
         deferred = bench.deferral(operator)
@@ -106,17 +103,7 @@ class TestTheWait:
 class TestTheReadAfterACallback:
     """H1: it is made seconds after the callback, and may meet a replica that lags behind."""
 
-    @pytest.mark.parametrize(
-        "odd",
-        [
-            pytest.param(
-                answer,
-                id=name,
-                marks=[] if name == "data null" else pytest.mark.xfail(strict=True, reason="H1"),
-            )
-            for name, answer in ODD_ANSWERS.items()
-        ],
-    )
+    @odd_answers
     def test_odd_read_is_made_again_and_the_track_lands_in_the_same_try(self, bench, vendor, operator, odd):
         deferred = bench.deferral(operator)
         deliver_callback(bench, operator)
@@ -158,17 +145,7 @@ class TestTheReadAfterACallback:
 class TestAttaching:
     """A retry or another DAG run reads the record before it waits."""
 
-    @pytest.mark.parametrize(
-        "odd",
-        [
-            pytest.param(
-                answer,
-                id=name,
-                marks=[] if name == "data null" else pytest.mark.xfail(strict=True, reason="M3"),
-            )
-            for name, answer in ODD_ANSWERS.items()
-        ],
-    )
+    @odd_answers
     def test_odd_first_read_of_a_retry_is_waited_out(self, bench, vendor, operator, odd):  # M10 for data null
         bench.deferral(operator)
         vendor.finish()
@@ -353,7 +330,6 @@ class TestSensor:
 
         return (lambda: bench.run(sensor)) if request.param else poke
 
-    @pytest.mark.xfail(strict=True, reason="M3")
     @odd_answers
     def test_odd_reads_in_the_middle_of_a_wait_do_not_fail_it(self, vendor, submitted, wait, odd):
         vendor.answers += [odd, odd]
@@ -381,7 +357,7 @@ class TestSensor:
             while not sensor.poke({}).is_done:
                 bench.sleep(30)
 
-        with pytest.raises((AirflowFailException, AirflowSensorTimeout)):
+        with pytest.raises(WaitGivenUpError, match="does not know"):
             poke_for_ever()
 
     @pytest.mark.xfail(strict=True, reason="M16")
@@ -401,5 +377,5 @@ class TestSensor:
                     sensor.execute({"ti": ti, "task_reschedule_count": 1})
                 bench.sleep(30)
 
-        with pytest.raises(AirflowFailException, match="does not know"):
+        with pytest.raises(WaitGivenUpError, match="does not know"):
             poke_in_new_processes()

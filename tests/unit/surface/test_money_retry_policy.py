@@ -18,7 +18,6 @@ def decide(error):
 
 
 class TestEvaluate:
-    @pytest.mark.xfail(strict=True, reason="M5")
     def test_lost_submit_is_not_retried(self):
         assert decide(SubmitOutcomeUnknownError("The submit was sent and its answer lost.")) == "FAIL"
 

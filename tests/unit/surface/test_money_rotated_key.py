@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from airflow_provider_vocalsep.client import shared
 from airflow_provider_vocalsep.client.shared import close_shared_clients
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook
 from airflow_provider_vocalsep.triggers.batch import BatchTrigger
@@ -16,6 +17,7 @@ from airflow_provider_vocalsep.triggers.vocal_separation import VocalSeparationT
 @pytest.fixture(autouse=True)
 def no_delay(monkeypatch):
     monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "-1")
+    monkeypatch.setattr(shared, "MIN_RESOLVED_FOR", 0.1)
 
 
 def run_with_a_stale_key(connect, *triggers):
@@ -38,7 +40,6 @@ def run_with_a_stale_key(connect, *triggers):
 
 
 class TestTriggers:
-    @pytest.mark.xfail(strict=True, reason="M3")
     def test_twenty_waits_survive_a_rotated_key(self, connect, ended_task):
         task, soon = ended_task(), time.time() + 5
         triggers = [VocalSeparationTrigger(task, deadline=soon, poll_interval=0.05) for _ in range(20)]
@@ -47,7 +48,6 @@ class TestTriggers:
 
         assert {event["status"] for event in events} == {"finished"}
 
-    @pytest.mark.xfail(strict=True, reason="M3")
     def test_wait_of_a_batch_survives_a_rotated_key(self, connect, ended_task):
         task = ended_task()
         trigger = BatchTrigger({task: time.time()}, deadline=time.time() + 5, poll_interval=0.05, linger=0)
