@@ -336,8 +336,7 @@ class TestSensor:
 
         assert wait()["status"] == "SUCCESS"
 
-    @pytest.mark.xfail(strict=True, reason="H1")
-    @pytest.mark.parametrize("odd", ODD_ANSWERS.values(), ids=ODD_ANSWERS)
+    @odd_answers
     def test_odd_read_after_a_callback_does_not_fail_it(self, bench, vendor, submitted, odd):
         sensor = VocalSeparationSensor(task_id="wait", vendor_task_id="T1", timeout=3600)
         deferred = bench.deferral(sensor)

@@ -30,9 +30,11 @@ def run_with_a_stale_key(connect, *triggers):
     async def run():
         try:
             connect(password="revoked")
-            await VocalSeparationHook().get_async_client()
+            stale = await VocalSeparationHook().get_async_client()
             connect()
-            return await asyncio.gather(*map(first, triggers))
+            events = await asyncio.gather(*map(first, triggers))
+            await stale.close()
+            return events
         finally:
             await close_shared_clients()
 
