@@ -68,15 +68,16 @@ class CallbackChannel:
     def events_of(self, attempt_id: str) -> list[Event]:
         """Return the callbacks about an attempt, as events of the ledger's history."""
         return [
-            callback_event(callback, attempt_id, self.asked_by) for callback in self._received(attempt_id)
+            callback_event(callback, attempt_id, self.asked_by)
+            for callback in self._read_received(attempt_id)
         ]
 
     def vendor_task_of(self, attempt_id: str) -> str | None:
         """Return the vendor task that the callback about an attempt names."""
-        received = self._received(attempt_id)
+        received = self._read_received(attempt_id)
         return received[0].vendor_task_id if received else self.named
 
-    def _received(self, attempt_id: str) -> list[ReceivedCallback]:
+    def _read_received(self, attempt_id: str) -> list[ReceivedCallback]:
         if self.task_state is None or not attempt_id:
             return []
         return received_callbacks(self.task_state.get(inbox_key(attempt_id)))
@@ -97,7 +98,7 @@ class BatchCallbackChannel(CallbackChannel):
         if self.task_state is not None:
             self.inbox.update(callbacks_by_attempt(self.task_state.get(BATCH_KEY)))
 
-    def _received(self, attempt_id: str) -> list[ReceivedCallback]:
+    def _read_received(self, attempt_id: str) -> list[ReceivedCallback]:
         return self.inbox.get(attempt_id, [])
 
 

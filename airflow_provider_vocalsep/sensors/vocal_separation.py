@@ -129,8 +129,9 @@ class VocalSeparationSensor(BaseSensorOperator):
         task, step = self._read()
         if task is None or isinstance(step, Sleep):
             # No single read ends a wait: it may have met a replica that lags behind, or a gateway.
-            problem = task.status if task else getattr(step, "problem", None)
-            self.log.warning("The record of vendor task %s says: %s; waiting on.", vendor_task_id, problem)
+            problem = step.problem if isinstance(step, Sleep) else step.message
+            status = task.status if task else problem
+            self.log.warning("The record of vendor task %s says: %s; waiting on.", vendor_task_id, status)
             self._defer()
         if task.failed and self.fail_on_failed_task:
             reason = task.error_message or task.status

@@ -83,13 +83,13 @@ class BatchJob:
 
     def all_called_back(self) -> bool:
         """Read the callbacks again; return whether all vendor tasks waited for have called back."""
-        return all(self._called_back(RowState.WAITING))
+        return all(self._check_callbacks(RowState.WAITING))
 
     def doubt_called_back(self) -> bool:
         """Read the callbacks again; return whether any submit whose answer was lost has called back."""
-        return any(self._called_back(RowState.IN_DOUBT))
+        return any(self._check_callbacks(RowState.IN_DOUBT))
 
-    def _called_back(self, state: RowState) -> list[bool]:
+    def _check_callbacks(self, state: RowState) -> list[bool]:
         self.runtime.callbacks.refresh()
         return [bool(self.runtime.callbacks.events_of(row.attempt_id)) for row in self.report.rows_in(state)]
 

@@ -55,7 +55,7 @@ def prepare_file(track: Track, store: ObjectStore | None) -> PreparedFile:
         if store is None:
             raise TrackError(f"Track {track.key!r}: an s3:// audio_url needs aws_conn_id to be set.")
         return _prepare_object(track, store)
-    _refuse_large(track, _announced_size(track.audio_url))
+    _refuse_large(track, _read_announced_size(track.audio_url))
     return PreparedFile(track)
 
 
@@ -75,7 +75,7 @@ def _prepare_object(track: Track, store: ObjectStore) -> PreparedFile:
     return PreparedFile(track.model_copy(update={"audio_url": link}), fingerprint=found.tag.etag or "")
 
 
-def _announced_size(url: str) -> int | None:
+def _read_announced_size(url: str) -> int | None:
     """Ask the host for the size of a file, with a GET that is not read: presigned links reject HEAD."""
     try:
         with requests.get(

@@ -45,7 +45,7 @@ def retry_submit(sleep: Callable[[float], None], *, paced: bool = False) -> Retr
     """
     return Retrying(
         retry=retry_if_exception(_nothing_created),
-        wait=_paced if paced else _back_off,
+        wait=_pause_unless_refused if paced else _back_off,
         stop=stop_after_delay(PACED_PATIENCE if paced else SUBMIT_PATIENCE),
         before_sleep=_log_refusal,
         sleep=sleep,
@@ -95,7 +95,7 @@ def _error(state: RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
 
 
-def _paced(state: RetryCallState) -> float:
+def _pause_unless_refused(state: RetryCallState) -> float:
     """Return a pause for a vendor that cannot be reached; a refused submit waits at the gate instead."""
     return _PAUSE(state) if isinstance(_error(state), VendorUnreachableError) else 0.0
 

@@ -173,12 +173,12 @@ class Submitter:
                 decision.submitted_at.isoformat(timespec="seconds"),
                 decision.vendor_task_id,
             )
-            return self._attached(decision)
+            return self._attach_to(decision)
         return Submission(
             decision.vendor_task_id, decision.submitted_at, landed=True, attempt_id=decision.attempt_id
         )
 
-    def _attached(self, decision: Attach) -> Submission:
+    def _attach_to(self, decision: Attach) -> Submission:
         reports_to = decision.reports_to
         return Submission(
             decision.vendor_task_id,
@@ -245,7 +245,7 @@ class Submitter:
         lost = entry.attempt(attempt_id) if entry else None
         adopted = adopt(lost, self.identity, self.track.key, self.runtime) if lost else None
         if isinstance(adopted, Attach):
-            return self._attached(adopted)
+            return self._attach_to(adopted)
         if adopted is not None:
             return adopted
         what = f"Track {self.track.key!r}: {error}"

@@ -47,9 +47,14 @@ class Batch:
     def run(self, what, *, run_id="run", **arguments):
         self.tries += 1
         ti = SimpleNamespace(
-            dag_id="dag", run_id=run_id, task_id="separate", map_index=3, try_number=self.tries,
-            max_tries=self.max_tries, xcom_push=lambda key, value: None,
-        )  # fmt: skip
+            dag_id="dag",
+            run_id=run_id,
+            task_id="separate",
+            map_index=3,
+            try_number=self.tries,
+            max_tries=self.max_tries,
+            xcom_push=lambda key, value: None,
+        )
         quick = {"deferrable": False, "poll_interval": 0.1, "linger": 0.2, "timeout": 60}
         operator = VocalSeparationBatchOperator(
             task_id="separate", **{"tracks": what, "destination": self.destination, **quick, **arguments}

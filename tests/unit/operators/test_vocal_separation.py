@@ -184,7 +184,7 @@ class TestExecuteInTheWorker:
         assert bench.events()[-1] == "wait_ended"
         assert not bench.rows()[0]["concluded"]
 
-    def test_callback_of_a_lost_submit_is_awaited_and_its_task_adopted(self, bench, vendor, callbacks):
+    def test_lost_submit_is_adopted_when_its_callback_comes(self, bench, vendor, callbacks):
         def callback_comes(_: float) -> None:
             receive_callback(bench)
             vendor.finish()

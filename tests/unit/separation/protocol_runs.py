@@ -204,8 +204,11 @@ def missing(before: LedgerEntry, after: LedgerEntry) -> list[object]:
             lost.append(old)
     for old, new in zip(before.history, [*after.history, *[None] * len(before.history)], strict=False):
         kept = new is not None and (old.event, old.at, old.attempt_id, old.vendor_task_id) == (
-            new.event, new.at, new.attempt_id, new.vendor_task_id,
-        )  # fmt: skip
+            new.event,
+            new.at,
+            new.attempt_id,
+            new.vendor_task_id,
+        )
         if not kept or new.count < old.count:
             lost.append(old)
     return lost

@@ -254,14 +254,24 @@ class Lander:
                 self.bucket.put(key, body, lambda why: LandingError(why, failures={}, landed=()))
             stems.append(
                 LandedStem(
-                    name=link.name, uri=place.uri_of(key), bytes=len(body), sha256=_digest(body),
-                    content_type="audio/mpeg", etag=_digest(body),
+                    name=link.name,
+                    uri=place.uri_of(key),
+                    bytes=len(body),
+                    sha256=_digest(body),
+                    content_type="audio/mpeg",
+                    etag=_digest(body),
                 )
-            )  # fmt: skip
+            )
         manifest = Manifest(
-            track=describe_track(track), separation_type=KIND, dialect="sunoapi", vendor_task_id=task.task_id,
-            landed_at=self.now(), stems=tuple(stems), uri=place.manifest_uri, asked_by=asked_by,
-        )  # fmt: skip
+            track=describe_track(track),
+            separation_type=KIND,
+            dialect="sunoapi",
+            vendor_task_id=task.task_id,
+            landed_at=self.now(),
+            stems=tuple(stems),
+            uri=place.manifest_uri,
+            asked_by=asked_by,
+        )
         self.bucket.put(
             place.manifest_key, manifest.to_json(), lambda why: LandingError(why, failures={}, landed=())
         )
