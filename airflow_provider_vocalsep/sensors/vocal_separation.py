@@ -122,15 +122,16 @@ class VocalSeparationSensor(BaseSensorOperator):
         return first.xcom_value
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return the record of the task; wait on if it does not confirm a callback."""
+        """Return the record of the task; wait on if it does not confirm the event."""
         with airflow_errors():
             outcome, vendor_task_id, message = validate_event(event)
             self._raise_for_outcome(outcome, message)
-            task = self.hook.read_task(vendor_task_id)
-        if task is None:
-            raise AirflowFailException(f"The vendor no longer knows task {vendor_task_id}.")
-        if outcome is WaitOutcome.CALLED_BACK and not (task.finished or task.failed):
-            self.log.warning("The record of vendor task %s says %s; waiting on.", vendor_task_id, task.status)
+        task, step = self._read()
+        if task is None or isinstance(step, Sleep):
+            # No single read ends a wait: it may have met a replica that lags behind, or a gateway.
+            problem = step.problem if isinstance(step, Sleep) else step.message
+            status = task.status if task else problem
+            self.log.warning("The record of vendor task %s says: %s; waiting on.", vendor_task_id, status)
             self._defer()
         if task.failed and self.fail_on_failed_task:
             reason = task.error_message or task.status

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import time
-from types import SimpleNamespace
-
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
@@ -187,13 +184,12 @@ class TestExecuteInTheWorker:
         assert bench.events()[-1] == "wait_ended"
         assert not bench.rows()[0]["concluded"]
 
-    def test_lost_submit_is_adopted_when_its_callback_comes(self, bench, vendor, callbacks, monkeypatch):
+    def test_lost_submit_is_adopted_when_its_callback_comes(self, bench, vendor, callbacks):
         def callback_comes(_: float) -> None:
             receive_callback(bench)
             vendor.finish()
 
-        clock = SimpleNamespace(time=time.time, sleep=callback_comes)
-        monkeypatch.setattr("airflow_provider_vocalsep.operators.vocal_separation.time", clock)
+        bench.on_sleep = callback_comes
         vendor.fates = [ACCEPT_AND_LOSE]
 
         summary = bench.separate(deferrable=False).execute(bench.context())
