@@ -82,6 +82,7 @@ def no_patience(monkeypatch):
     monkeypatch.setattr("airflow_provider_vocalsep.separation.polling.PERSISTENT_FOR", 0)
 
 
+@pytest.mark.usefixtures("no_resume_delay")
 class TestVocalSeparationTrigger:
     def test_finished_task_is_reported_after_one_read(self, ended_task):
         event = wait_for(ended_task())
