@@ -25,7 +25,7 @@ from airflow_provider_vocalsep.observability.lineage import (
 )
 from airflow_provider_vocalsep.operators._runtime import Stoppable, open_track, track_leg, write_report
 from airflow_provider_vocalsep.operators.vocal_separation_batch import VocalSeparationBatchOperator
-from airflow_provider_vocalsep.operators.waiting import Wait
+from airflow_provider_vocalsep.operators.waiting import Wait, airflow_timeout
 from airflow_provider_vocalsep.separation.adoption import AwaitingCallback
 from airflow_provider_vocalsep.separation.polling import WaitOutcome
 from airflow_provider_vocalsep.separation.runtime import OnLostSubmit
@@ -301,7 +301,7 @@ class VocalSeparationOperator(Stoppable, LineageMixin, BaseOperator):
                 "attempt_id": submission.attempt_id,
                 "submitted_at": submission.submitted_at.isoformat(),
             },
-            timeout=wait.airflow_timeout,
+            timeout=airflow_timeout(wait.deadline, wait.poll_interval),
         )
 
     def _raise_unless_ended(self, job: TrackJob, outcome: WaitOutcome, message: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,13 @@ from airflow_provider_vocalsep.observability import metrics
 from airflow_provider_vocalsep.observability.assets import emit_asset_event
 from airflow_provider_vocalsep.observability.lineage import BatchLineage, LineageMixin, report_hook_lineage
 from airflow_provider_vocalsep.operators._runtime import Stoppable, airflow_errors, open_batch
-from airflow_provider_vocalsep.operators.waiting import number_or_none, poll_interval_of
+from airflow_provider_vocalsep.operators.waiting import (
+    airflow_timeout,
+    deadline_of,
+    number_or_none,
+    poll_interval_of,
+    utc_text,
+)
 from airflow_provider_vocalsep.runs.report import BatchReport, RowState
 from airflow_provider_vocalsep.separation.batch import PARALLEL, BatchJob
 from airflow_provider_vocalsep.separation.batch_polling import LINGER, BatchPoller
@@ -237,11 +242,10 @@ class VocalSeparationBatchOperator(Stoppable, LineageMixin, BaseOperator):
         # The vendor calls back only the task instance that submitted a track.
         ours = all(row.calls_back for row in job.report.rows_in(RowState.WAITING))
         calls_back = job.runtime.callbacks.enabled and self.deferrable and ours
-        now = time.time()
-        deadline = max(waiting.values(), default=now) + float(self.timeout)
+        last_submit = max(waiting.values(), default=time.time())
         return {
             "waiting": waiting,
-            "deadline": deadline if deadline > now else now + float(self.timeout),
+            "deadline": deadline_of(last_submit, float(self.timeout)),
             "poll_interval": poll_interval_of(self.poll_interval, calls_back=calls_back),
             "linger": self.linger,
             "until": min((row.until.timestamp() for row in doubts if row.until), default=None),
@@ -250,19 +254,18 @@ class VocalSeparationBatchOperator(Stoppable, LineageMixin, BaseOperator):
 
     def _defer(self, wait: dict[str, Any], job: BatchJob) -> None:
         doubts = [row.attempt_id for row in job.report.rows_in(RowState.IN_DOUBT)]
-        until = datetime.fromtimestamp(wait["deadline"], tz=timezone.utc).isoformat(timespec="seconds")
         self.log.info(
             "Waiting for %d vendor tasks%s until %s; no worker is held. Stems land when all have ended, or "
             "%g s after the first has. A retry attaches to the same tasks.",
             len(wait["waiting"]),
             f" and the callbacks of {len(doubts)} submits whose answer was lost" if doubts else "",
-            until,
+            utc_text(wait["deadline"]),
             self.linger,
         )
         self.defer(
             trigger=BatchTrigger(**wait, vocalsep_conn_id=self.vocalsep_conn_id, in_doubt=doubts),
             method_name="execute_complete",
-            timeout=timedelta(seconds=wait["deadline"] - time.time() + wait["poll_interval"] + 60),
+            timeout=airflow_timeout(wait["deadline"], wait["poll_interval"]),
         )
 
     def _wait_here(self, job: BatchJob, poller: BatchPoller) -> dict[str, tuple[WaitOutcome, str]]:

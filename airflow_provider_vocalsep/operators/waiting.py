@@ -36,6 +36,27 @@ def poll_interval_of(poll_interval: float | str | None, *, calls_back: bool) -> 
     return default if given is None else given
 
 
+def deadline_of(submitted_at: float, timeout: float) -> float:
+    """
+    Return when to give up a wait. A retry keeps the deadline; after it, a retry waits the full time again.
+
+    :param submitted_at: Time of the submit, in epoch seconds, as is the result.
+    :param timeout: Seconds from the submit.
+    """
+    now = time.time()
+    return submitted_at + timeout if submitted_at + timeout > now else now + timeout
+
+
+def airflow_timeout(deadline: float, poll_interval: float) -> timedelta:
+    """Return Airflow's timeout of a deferral, later than the trigger's deadline: the trigger's event wins."""
+    return timedelta(seconds=deadline - time.time() + poll_interval + 60)
+
+
+def utc_text(seconds: float) -> str:
+    """Return a time in epoch seconds as ISO 8601 in UTC, for messages."""
+    return datetime.fromtimestamp(seconds, tz=timezone.utc).isoformat(timespec="seconds")
+
+
 @dataclass(frozen=True)
 class Wait:
     """
@@ -62,16 +83,15 @@ class Wait:
         """
         Plan the wait for a vendor task.
 
-        :param timeout: Seconds from the submit. A retry keeps the deadline; after it, a retry waits the full
-            time again.
+        :param timeout: See :func:`deadline_of`.
         :param poll_interval: See :func:`poll_interval_of`.
         :param deferrable: Whether the triggerer waits. A callback does not reach a worker that waits itself.
         """
-        now, submitted_at = time.time(), submission.submitted_at.timestamp()
+        submitted_at = submission.submitted_at.timestamp()
         calls_back = submission.calls_back and deferrable
         return cls(
             submission.vendor_task_id,
-            deadline=submitted_at + timeout if submitted_at + timeout > now else now + timeout,
+            deadline=deadline_of(submitted_at, timeout),
             poll_interval=poll_interval_of(poll_interval, calls_back=calls_back),
             visible_by=submitted_at + VISIBILITY_GRACE,
             calls_back=calls_back,
@@ -99,16 +119,11 @@ class Wait:
             visible_by=self.visible_by,
         )
 
-    @property
-    def airflow_timeout(self) -> timedelta:
-        """Airflow's timeout of the deferral, later than the trigger's deadline: the trigger's event wins."""
-        return timedelta(seconds=self.deadline - time.time() + self.poll_interval + 60)
-
     def __str__(self) -> str:
-        until = datetime.fromtimestamp(self.deadline, tz=timezone.utc).isoformat(timespec="seconds")
         how = (
             f"The vendor calls back; its record is read every {self.poll_interval:g} s in case it does not."
             if self.calls_back
             else f"Its record is read every {self.poll_interval:g} s."
         )
+        until = utc_text(self.deadline)
         return f"Waiting for vendor task {self.vendor_task_id} until {until}; no worker is held. {how}"

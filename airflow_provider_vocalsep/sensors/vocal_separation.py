@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,6 +16,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_vocalsep.hooks.vocal_separation import VocalSeparationHook, outcome_of
 from airflow_provider_vocalsep.links.page import PageLink, search_page
 from airflow_provider_vocalsep.operators._runtime import airflow_errors
+from airflow_provider_vocalsep.operators.waiting import airflow_timeout, utc_text
 from airflow_provider_vocalsep.separation.polling import (
     DEFAULT_POLL_INTERVAL,
     VISIBILITY_GRACE,
@@ -133,11 +133,7 @@ class VocalSeparationSensor(BaseSensorOperator):
             status = task.status if task else problem
             self.log.warning("The record of vendor task %s says: %s; waiting on.", vendor_task_id, status)
             self._defer()
-        if task.failed and self.fail_on_failed_task:
-            reason = task.error_message or task.status
-            raise AirflowFailException(
-                f"The vendor failed task {vendor_task_id}: {reason}. Submit the track again."
-            )
+        self._raise_for_outcome(step.outcome, step.message)
         return outcome_of(task)
 
     def _read(self) -> tuple[SeparationTask | None, Sleep | Ended]:
@@ -148,11 +144,10 @@ class VocalSeparationSensor(BaseSensorOperator):
         return task, self._poller.on_record(task, time.time())
 
     def _defer(self) -> NoReturn:
-        until = datetime.fromtimestamp(self._poller.deadline, tz=timezone.utc).isoformat(timespec="seconds")
         self.log.info(
             "Waiting for vendor task %s until %s; no worker is held. Its record is read every %g s.",
             self.vendor_task_id,
-            until,
+            utc_text(self._poller.deadline),
             self.poke_interval,
         )
         self.defer(
@@ -164,7 +159,7 @@ class VocalSeparationSensor(BaseSensorOperator):
                 vocalsep_conn_id=self.vocalsep_conn_id,
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=self.timeout + self.poke_interval + 60),
+            timeout=airflow_timeout(self._poller.deadline, self.poke_interval),
         )
 
     def _raise_for_outcome(self, outcome: WaitOutcome, message: str) -> None:

@@ -147,9 +147,10 @@ class Poller:
         self._last_problem = f"the vendor does not know task {self.vendor_task_id} (yet)"
         if now < self.visible_by:
             return self._sleep(min(self.poll_interval, max(self.visible_by - now, 1.0)), now)
-        if self._seen or not self._persists(now):
-            return self._sleep(min(self.poll_interval, _DOUBT_PAUSE), now)
-        return Ended(
+        if self._seen:
+            return self._sleep(self._doubt_pause, now)
+        return self._doubt(
+            now,
             WaitOutcome.UNKNOWN,
             f"The vendor does not know task {self.vendor_task_id}: its answer holds no data. Check that the "
             "connection's key and dialect belong to the account that submitted it. A retry attaches again.",
@@ -157,18 +158,23 @@ class Poller:
 
     def _refused(self, error: Exception, now: float) -> Sleep | Ended:
         self._last_problem = str(error)
-        if not self._persists(now):
-            return self._sleep(min(self.poll_interval, _DOUBT_PAUSE), now)
-        return Ended(
+        return self._doubt(
+            now,
             WaitOutcome.REFUSED,
             f"The vendor does not report on task {self.vendor_task_id}: {error} The task stays paid and in "
             "the ledger. Correct this; a retry, or a clear of this Airflow task, attaches again.",
         )
 
-    def _persists(self, now: float) -> bool:
-        """Return whether reads have brought nothing else for long enough."""
+    def _doubt(self, now: float, outcome: WaitOutcome, message: str) -> Sleep | Ended:
+        """End the wait if reads have brought nothing else for long enough; otherwise read again."""
         self._doubts.append(now)
-        return len(self._doubts) >= PERSISTENT_READS and now - self._doubts[0] >= PERSISTENT_FOR
+        if len(self._doubts) >= PERSISTENT_READS and now - self._doubts[0] >= PERSISTENT_FOR:
+            return Ended(outcome, message)
+        return self._sleep(self._doubt_pause, now)
+
+    @property
+    def _doubt_pause(self) -> float:
+        return min(self.poll_interval, _DOUBT_PAUSE)
 
     def _sleep(self, seconds: float, now: float) -> Sleep | Ended:
         left = self.deadline - now
