@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_vocalsep.ledger.ledger import utc_now
-from airflow_provider_vocalsep.runs.report import BatchReport, ReportError
+from airflow_provider_vocalsep.runs.listing import read_report
+from airflow_provider_vocalsep.runs.report import ReportError
 from airflow_provider_vocalsep.storage.errors import NotFoundError
 
 if TYPE_CHECKING:
     from airflow_provider_vocalsep.api.vocabulary import SeparationType
     from airflow_provider_vocalsep.ledger import TaskInstanceRef
+    from airflow_provider_vocalsep.runs.report import BatchReport
     from airflow_provider_vocalsep.storage.location import Location
     from airflow_provider_vocalsep.storage.store import ObjectStore
 
@@ -57,8 +59,7 @@ class ReportFile:
         :raises StorageError: it could not be read.
         """
         try:
-            body = self.store.get(self.destination.bucket, self.key)
-            report = BatchReport.from_jsonl(body, where=self.uri)
+            report = read_report(self.store, self.destination, self.key)
         except NotFoundError:
             return None
         except ReportError as e:

@@ -45,7 +45,6 @@ _CONSOLE = "https://{region}.console.aws.amazon.com/s3/buckets/{bucket}?prefix={
 
 #: Answers of a store without conditional writes.
 _UNSUPPORTED = frozenset({"501", "InvalidArgument", "NotImplemented"})
-_CONDITION_FAILED = frozenset({"409", "412", "ConditionalRequestConflict", "PreconditionFailed"})
 
 
 class ObjectStore:
@@ -183,16 +182,18 @@ class ObjectStore:
 
     def _accepts(self, bucket: str, key: str, condition: dict[str, Any]) -> bool:
         body = b"Tests whether this store honours conditional writes."
-        with self._errors("write", bucket, key):
-            try:
+        try:
+            with self._errors("write", bucket, key):
                 self.client.put_object(
                     Bucket=bucket, Key=key, Body=body, **self._arguments("text/plain"), **condition
                 )
-            except ClientError as e:
-                if error_code(e) in _CONDITION_FAILED:
-                    return False
-                if error_code(e) not in _UNSUPPORTED:  # no support counts as ignoring the condition
-                    raise
+        except ConflictError:
+            return False
+        except StorageError as e:
+            cause = e.__cause__
+            if not (isinstance(cause, ClientError) and error_code(cause) in _UNSUPPORTED):
+                raise
+            # No support counts as ignoring the condition.
         return True
 
     def delete(self, bucket: str, keys: Sequence[str]) -> Iterator[tuple[int, list[str]]]:

@@ -27,13 +27,13 @@ UPLOAD_ARGS = frozenset(S3Transfer.ALLOWED_UPLOAD_ARGS) - _RESERVED
 METADATA_PREFIXES = ("sha256", "vocalsep-")
 
 
-def check_upload_args(client: S3Client, upload_args: Mapping[str, Any] | None) -> dict[str, Any]:
+def check_upload_args(client: S3Client, upload_args: Mapping[str, Any]) -> dict[str, Any]:
     """
     Check the ``upload_args`` of a user and return them.
 
     :raises DestinationError: naming the arguments that are unknown or malformed, and the known ones.
     """
-    args = dict(upload_args or {})
+    args = dict(upload_args)
     unknown = sorted(set(args) - UPLOAD_ARGS)
     if unknown:
         raise DestinationError(

@@ -1,4 +1,4 @@
-"""The event of the trigger of a single vendor task, as operator and sensor receive it."""
+"""The events of the triggers, as operators and sensor receive them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ from airflow_provider_vocalsep.separation.polling import WaitOutcome
 
 
 class InvalidEventError(VocalSepError):
-    """A deferred task was resumed with something other than an event of this provider's triggers."""
+    """
+    A deferred task was resumed with something other than an event of this provider's triggers.
+
+    :param event: What it was resumed with.
+    :param retry: What a retry does, for the message.
+    """
+
+    def __init__(self, event: object, retry: str) -> None:
+        super().__init__(
+            f"The wait was resumed with {event!r}, which is not an event of this provider's trigger. Nothing "
+            f"is lost: a retry {retry}."
+        )
 
 
 def validate_event(event: dict[str, Any] | None) -> tuple[WaitOutcome, str, str]:
@@ -23,10 +34,7 @@ def validate_event(event: dict[str, Any] | None) -> tuple[WaitOutcome, str, str]
     try:
         return WaitOutcome(fields["status"]), str(fields["vendor_task_id"]), str(fields.get("message", ""))
     except (KeyError, TypeError, ValueError) as e:
-        raise InvalidEventError(
-            f"The wait was resumed with {event!r}, which is not an event of this provider's trigger. Nothing "
-            "is lost: a retry attaches to the vendor task again."
-        ) from e
+        raise InvalidEventError(event, "attaches to the vendor task again") from e
 
 
 def parse_batch_event(event: dict[str, Any] | None) -> dict[str, tuple[WaitOutcome, str]]:
@@ -43,8 +51,4 @@ def parse_batch_event(event: dict[str, Any] | None) -> dict[str, tuple[WaitOutco
             task_id: (WaitOutcome(outcome), str(message)) for task_id, (outcome, message) in ended.items()
         }
     except (AttributeError, TypeError, ValueError) as e:
-        raise InvalidEventError(
-            f"The wait was resumed with {event!r}, which is not an event of this provider's trigger. Nothing "
-            "is lost: a "
-            "retry goes on from the ledger."
-        ) from e
+        raise InvalidEventError(event, "goes on from the ledger") from e
