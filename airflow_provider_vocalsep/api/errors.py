@@ -38,7 +38,7 @@ class VocalSepError(Exception):
 
 
 class StoppedError(VocalSepError):
-    """The Airflow task was told to stop. A retry continues from the ledger."""
+    """Airflow has stopped the task. A retry continues from the ledger."""
 
 
 class TrackError(VocalSepError, ValueError):

@@ -60,7 +60,7 @@ class LandingResources:
     :param max_parallel: Largest number of stems that land at the same time.
     :param stem_permits: Enforces ``max_parallel`` over all tracks.
     :param part_permits: Limits the parts in memory.
-    :param stopped: Set when the Airflow task is to stop, by whoever learns of it.
+    :param stopped: Set when the Airflow task is to stop.
     """
 
     store: ObjectStore

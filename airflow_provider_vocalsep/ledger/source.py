@@ -31,22 +31,8 @@ _SIGNATURES: tuple[tuple[frozenset[str], frozenset[str]], ...] = (
     (
         frozenset({"sig", "sv"}),
         frozenset(
-            (
-                *("sig", "sv", "ss", "srt", "sp", "st", "se", "spr", "sip", "sr", "si", "ses", "sdd"),
-                *(
-                    "skoid",
-                    "sktid",
-                    "skt",
-                    "ske",
-                    "sks",
-                    "skv",
-                    "skdutid",
-                    "sduoid",
-                    "saoid",
-                    "suoid",
-                    "scid",
-                ),
-            )
+            "sig sv ss srt sp st se spr sip sr si ses sdd "
+            "skoid sktid skt ske sks skv skdutid sduoid saoid suoid scid".split()
         ),
     ),
 )

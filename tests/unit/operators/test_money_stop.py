@@ -1,4 +1,4 @@
-"""A task that is told to stop submits nothing more, and its retry goes on without any doubt."""
+"""A task that Airflow stops submits nothing more, and its retry goes on without any doubt."""
 
 from __future__ import annotations
 

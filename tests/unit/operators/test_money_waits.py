@@ -1,4 +1,4 @@
-"""No single read ends a wait for what is paid, whoever makes it."""
+"""No single read ends a wait for what is paid, in operators, sensor and transfer."""
 
 from __future__ import annotations
 
