@@ -161,15 +161,8 @@ class TestExecute:
 
 
 class TestExecuteInTheWorker:
-    def test_worker_that_waits_itself_lands_without_deferring(self, bench, vendor, monkeypatch):
-        submit = vendor.submit
-
-        def submit_and_finish(*args: object, **kwargs: object) -> str:
-            vendor_task_id = submit(*args, **kwargs)
-            vendor.finish(vendor_task_id)
-            return vendor_task_id
-
-        monkeypatch.setattr(vendor, "submit", submit_and_finish)
+    def test_worker_that_waits_itself_lands_without_deferring(self, bench, vendor):
+        vendor.on_charge = vendor.finish
 
         summary = bench.separate(deferrable=False).execute(bench.context())
 

@@ -138,15 +138,8 @@ class TestOnKill:
 
 
 class TestExecuteInTheWorker:
-    def test_worker_that_waits_itself_lands_all_without_deferring(self, bench, vendor, monkeypatch):
-        submit = vendor.submit
-
-        def submit_and_finish(*args: object, **kwargs: object) -> str:
-            vendor_task_id = submit(*args, **kwargs)
-            vendor.finish(vendor_task_id)
-            return vendor_task_id
-
-        monkeypatch.setattr(vendor, "submit", submit_and_finish)
+    def test_worker_that_waits_itself_lands_all_without_deferring(self, bench, vendor):
+        vendor.on_charge = vendor.finish
 
         counts = bench.batch("one", "two", deferrable=False).execute(bench.context())
 
@@ -232,19 +225,13 @@ class TestExecuteComplete:
 
         assert (counts["landed"], counts["failed"]) == (1, 1)
 
-    def test_refunded_failure_is_submitted_again_in_the_same_leg(self, bench, vendor, operator, deferred):
-        vendor.fail("T1", code=531)
-        vendor.finish("T2")
-
-        with pytest.raises(TaskDeferred) as again:
-            bench.resume(operator, deferred, ended("T1", "T2"))
-
-        assert set(again.value.trigger.waiting) == {"T3"}
-
-    def test_task_that_failed_for_want_of_credits_is_submitted_again_in_the_same_leg(
-        self, bench, vendor, operator, deferred
+    @pytest.mark.parametrize(
+        "code", [pytest.param(531, id="refunded"), pytest.param(429, id="out of credits")]
+    )
+    def test_failure_that_may_pass_is_submitted_again_in_the_same_leg(
+        self, bench, vendor, operator, deferred, code
     ):
-        vendor.fail("T1", code=429)
+        vendor.fail("T1", code=code)
         vendor.finish("T2")
 
         with pytest.raises(TaskDeferred) as again:
