@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 import time_machine
 
-from airflow_provider_vocalsep.operators.waiting import Wait
+from airflow_provider_vocalsep.operators.waiting import Wait, airflow_timeout
 from airflow_provider_vocalsep.separation.polling import DEFAULT_POLL_INTERVAL, SAFETY_POLL_INTERVAL
 from airflow_provider_vocalsep.separation.submitting import Submission
 
@@ -39,7 +39,8 @@ class TestDeadline:
     def test_airflows_timeout_is_later_than_the_deadline(self):
         wait = plan(poll_interval=30)
 
-        assert wait.airflow_timeout.total_seconds() > wait.deadline - NOW.timestamp() + 30
+        timeout = airflow_timeout(wait.deadline, wait.poll_interval)
+        assert timeout.total_seconds() > wait.deadline - NOW.timestamp() + 30
 
 
 class TestReads:
