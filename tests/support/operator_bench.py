@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
@@ -231,18 +232,28 @@ class OperatorBench:
         self.store.client.meta.events.register(event, handler)
 
     def _install_clock(self, monkeypatch: pytest.MonkeyPatch, runtime: str) -> None:
-        sleep_for_real = asyncio.sleep
+        sleep_for_real, sleep_async_for_real = time.sleep, asyncio.sleep
+        # Threads of the session, such as a sandbox, do not take part in the test.
+        others = set(threading.enumerate()) - {threading.current_thread()}
 
-        async def sleep(seconds: float, *_: object) -> None:
+        def sleep(seconds: float) -> None:
+            if threading.current_thread() in others:
+                sleep_for_real(seconds)
+            else:
+                self.sleep(seconds)
+
+        async def sleep_async(seconds: float, *result: object) -> object:
+            if threading.current_thread() in others:
+                return await sleep_async_for_real(seconds, *result)
             self.sleep(seconds)
-            await sleep_for_real(0)
+            return await sleep_async_for_real(0, *result)
 
         def submit_gate(base_url: str, account: str, rate: str) -> Gate:
             # A new one for each leg, which is a process of its own.
             return Gate(AdaptiveRate(*parse_rate(rate)), now=time.time, sleep=self.sleep)
 
-        monkeypatch.setattr(time, "sleep", self.sleep)
-        monkeypatch.setattr(asyncio, "sleep", sleep)
+        monkeypatch.setattr(time, "sleep", sleep)
+        monkeypatch.setattr(asyncio, "sleep", sleep_async)
         monkeypatch.setattr(SteadyClock, "__call__", lambda _: time.time())
         monkeypatch.setattr(f"{runtime}.Runtime", partial(Runtime, sleep=self.sleep))
         monkeypatch.setattr(f"{runtime}.submit_gate", submit_gate)
