@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.runs.report import TrackRow
 
 #: States of a row, in the order of a track's life. ``left``: never claimed. ``in_doubt``: the submit was not
-#: answered.
-STATES = ("left", "claimed", "in_doubt", "submitted", "separated", "landed", "failed")
+#: answered. ``refused``: nothing is paid; the next claim submits it.
+STATES = ("left", "claimed", "in_doubt", "refused", "submitted", "separated", "landed", "failed")
 
 #: States of a report's rows that may have no ledger entry, because nothing was claimed.
 _UNCLAIMED = (RowState.FAILED, RowState.LEFT)

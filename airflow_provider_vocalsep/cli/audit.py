@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_vocalsep.audit.tracks import AuditRow, TrackAudit
 
 #: A copy of :data:`~airflow_provider_vocalsep.audit.tracks.STATES`, whose import takes long.
-_STATES = ("left", "claimed", "in_doubt", "submitted", "separated", "landed", "failed")
+_STATES = ("left", "claimed", "in_doubt", "refused", "submitted", "separated", "landed", "failed")
 
 _STYLES = {"landed": "green", "failed": "red", "in_doubt": "red", "left": "yellow"}
 

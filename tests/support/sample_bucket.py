@@ -120,6 +120,12 @@ class SampleBucket:
         )
         return self.row(track, RowState.FAILED, message="no audio there", code=451)
 
+    def refuse(self, key: str, by: TaskInstanceRef = NIGHTLY) -> None:
+        """Claim a track whose submit is refused as too fast; its process ends before it sends again."""
+        attempt_id, track = self.claim(key, by), self.track(key)
+        outcome = Outcome(at=self.tick(), verdict=Verdict.WAIT, code=430, message="too fast")
+        self.ledger.record_refused(self.identity(track), attempt_id, outcome)
+
     def lose_answer(self, key: str, by: TaskInstanceRef = NIGHTLY) -> TrackRow:
         """Claim a track whose submit is never answered."""
         attempt_id, track = self.claim(key, by), self.track(key)

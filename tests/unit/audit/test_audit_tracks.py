@@ -9,6 +9,7 @@ import json
 import pytest
 
 from airflow_provider_vocalsep.api.errors import Verdict
+from airflow_provider_vocalsep.ledger import EntryState
 from tests.support.sample_bucket import BUCKET, BY_HAND, DESTINATION, NIGHTLY
 
 EMOJI = "disc 1/02 – 🎵"
@@ -65,6 +66,18 @@ class TestRows:
         assert rows["doubted"]["in_doubt"] == 1
         assert rows["left behind"]["message"] == "max_credits is used up"
         assert rows[EMOJI]["user"] == "ann"
+
+    def test_refused_track_is_found_by_its_state_with_the_reason(self, audit, history):
+        history.refuse("too fast")
+
+        [row] = audit("--state", "refused")["tracks"]
+
+        assert (row["track"], row["state"], row["message"]) == ("too fast", "refused", "too fast")
+        assert (row["refusals"], row["credits"]) == (1, 0)
+
+    @pytest.mark.parametrize("state", list(EntryState))
+    def test_every_state_of_the_ledger_can_be_asked_for(self, audit, history, state):
+        assert {row["state"] for row in audit("--state", state.value)["tracks"]} <= {state.value}
 
     def test_totals_are_the_sums_of_the_rows(self, audit, history):
         assert audit()["totals"] == {
