@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from airflow_provider_vocalsep.audit.parallel import in_parallel
-from airflow_provider_vocalsep.ledger import LedgerEntry
+from airflow_provider_vocalsep.ledger import LedgerEntry, TaskInstanceRef
 from airflow_provider_vocalsep.runs.listing import list_run_files, read_report
 from airflow_provider_vocalsep.runs.report import ReportError
 from airflow_provider_vocalsep.storage.errors import StorageError
 from airflow_provider_vocalsep.storage.location import Location
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from airflow_provider_vocalsep.audit.totals import Scope
     from airflow_provider_vocalsep.runs.listing import RunFile
-    from airflow_provider_vocalsep.runs.report import BatchReport
+    from airflow_provider_vocalsep.runs.report import BatchReport, TrackRow
     from airflow_provider_vocalsep.storage.store import ListedObject, ObjectStore
 
 
@@ -124,3 +126,46 @@ class Archive:
             return StoredReport(file, read_report(self.store, self.destination, file.key))
         except (StorageError, ReportError) as e:
             return StoredReport(file, None, str(e))
+
+
+@dataclass(frozen=True)
+class ReportedTrack:
+    """
+    A track in a run report.
+
+    :param row: Its row.
+    :param head: The first line of the report.
+    :param file: The report's key, and when it was written.
+    """
+
+    row: TrackRow
+    head: Mapping[str, Any]
+    file: RunFile
+
+    @property
+    def kind(self) -> tuple[str | None, str | None]:
+        """Separation type and stem name, if the report has them."""
+        return self.head.get("separation_type"), self.head.get("stem_name")
+
+    @property
+    def written_at(self) -> datetime:
+        """When the report was written."""
+        return datetime.fromtimestamp(self.file.modified, tz=timezone.utc)
+
+    def is_in(self, scope: Scope) -> bool:
+        """Return whether the report is part of a scope."""
+        by = TaskInstanceRef(dag_id=self.head["dag_id"], run_id=self.head["run_id"])
+        return scope.covers(by, self.written_at)
+
+
+def newest_rows(reports: Iterable[StoredReport]) -> Iterator[ReportedTrack]:
+    """Return each separation as its newest report has it."""
+    seen = set()
+    for stored in sorted(reports, key=lambda stored: stored.file.modified, reverse=True):
+        if stored.report is None:
+            continue
+        for row in stored.report.rows.values():
+            reported = ReportedTrack(row, stored.report.head, stored.file)
+            if (row.track, reported.kind) not in seen:
+                seen.add((row.track, reported.kind))
+                yield reported

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_vocalsep.api.errors import TrackError
 from airflow_provider_vocalsep.api.track import Track
+from airflow_provider_vocalsep.audit.entries import newest_rows
 from airflow_provider_vocalsep.ledger import EntryState
 from airflow_provider_vocalsep.storage.errors import StorageError
 from airflow_provider_vocalsep.storage.keys import safe_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     from airflow_provider_vocalsep.audit.entries import Archive, StoredReport
     from airflow_provider_vocalsep.audit.totals import Scope
@@ -139,38 +140,21 @@ def _track_fields(source: str | None) -> dict[str, Any]:
 
 
 def _in_reports(reports: Iterable[StoredReport], scope: Scope) -> Iterator[Candidate]:
-    """Return the row of each track in its newest report."""
-    seen = set()
-    for stored in sorted(reports, key=lambda stored: stored.file.modified, reverse=True):
-        if stored.report is None:
-            continue
-        head = stored.report.head
-        kind, stem = head.get("separation_type"), head.get("stem_name")
-        for row in stored.report.rows.values():
-            if (row.track, kind, stem) in seen:
-                continue
-            seen.add((row.track, kind, stem))
-            if _is_in_scope(head, stored.file, scope):
-                yield Candidate(
-                    key=row.track,
-                    title=row.title,
-                    state=row.state.value,
-                    reason=row.message or "",
-                    separation_type=kind,
-                    stem_name=stem,
-                    source=row.source,
-                    folder=stored.file.folder,
-                    entry=row.entry,
-                )
-
-
-def _is_in_scope(head: Mapping[str, Any], file: RunFile, scope: Scope) -> bool:
-    return (
-        scope.dag_id in (None, head["dag_id"])
-        and scope.run_id in (None, head["run_id"])
-        and (scope.since is None or file.modified >= scope.since.timestamp())
-        and (scope.until is None or file.modified < scope.until.timestamp())
-    )
+    """Return each track as its newest report has it."""
+    for reported in newest_rows(reports):
+        row, (separation_type, stem_name) = reported.row, reported.kind
+        if reported.is_in(scope):
+            yield Candidate(
+                key=row.track,
+                title=row.title,
+                state=row.state.value,
+                reason=row.message or "",
+                separation_type=separation_type,
+                stem_name=stem_name,
+                source=row.source,
+                folder=reported.file.folder,
+                entry=row.entry,
+            )
 
 
 def _in_ledger_only(

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import fnmatch
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_vocalsep.audit.entries import newest_rows
 from airflow_provider_vocalsep.audit.totals import ALL, Scope, Totals, add_up_history, last_event
 from airflow_provider_vocalsep.ledger import EntryState
 from airflow_provider_vocalsep.runs.report import RowState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
 
-    from airflow_provider_vocalsep.audit.entries import Archive, StoredReport
+    from airflow_provider_vocalsep.audit.entries import Archive, ReportedTrack, StoredReport
     from airflow_provider_vocalsep.ledger import LedgerEntry
-    from airflow_provider_vocalsep.runs.report import TrackRow
 
 #: States of a row, in the order of a track's life. ``left``: never claimed. ``in_doubt``: the submit was not
 #: answered. ``refused``: nothing is paid; the next claim submits it.
@@ -206,46 +206,30 @@ def unclaimed_rows(
 
     :param claimed: Source, separation type and stem name of each ledger entry.
     """
-    seen = set()
-    for stored in sorted(reports, key=lambda stored: stored.file.modified, reverse=True):
-        if stored.report is None:
+    for reported in newest_rows(reports):
+        row = reported.row
+        is_claimed = (row.source, *reported.kind) in claimed or row.attempt_id
+        if is_claimed or row.state not in _UNCLAIMED:
             continue
-        head = stored.report.head
-        kind, stem = head.get("separation_type"), head.get("stem_name")
-        at = datetime.fromtimestamp(stored.file.modified, tz=timezone.utc)
-        for row in stored.report.rows.values():
-            if (row.track, kind, stem) in seen:
-                continue
-            seen.add((row.track, kind, stem))
-            is_claimed = (row.source, kind, stem) in claimed or row.attempt_id
-            if is_claimed or row.state not in _UNCLAIMED:
-                continue
-            is_named = wanted.matches_name([row.track, row.title])
-            if is_named and wanted.matches_state(row.state.value) and _is_in_scope(head, at, wanted.scope):
-                yield _report_row(row, head, at)
+        is_named = wanted.matches_name([row.track, row.title])
+        if is_named and wanted.matches_state(row.state.value) and reported.is_in(wanted.scope):
+            yield _report_row(reported)
 
 
-def _report_row(row: TrackRow, head: Mapping[str, Any], at: datetime) -> AuditRow:
+def _report_row(reported: ReportedTrack) -> AuditRow:
+    row, head = reported.row, reported.head
+    separation_type, stem_name = reported.kind
     return AuditRow(
         track=row.track,
         title=row.title,
         state=row.state.value,
-        separation_type=head.get("separation_type"),
-        stem_name=head.get("stem_name"),
+        separation_type=separation_type,
+        stem_name=stem_name,
         source=row.source,
-        last_at=at,
+        last_at=reported.written_at,
         last_event=row.state.value,
         dag_id=head["dag_id"],
         run_id=head["run_id"],
         user=head.get("user"),
         message=row.message,
-    )
-
-
-def _is_in_scope(head: Mapping[str, Any], at: datetime, scope: Scope) -> bool:
-    return (
-        scope.dag_id in (None, head["dag_id"])
-        and scope.run_id in (None, head["run_id"])
-        and (scope.since is None or at >= scope.since)
-        and (scope.until is None or at < scope.until)
     )

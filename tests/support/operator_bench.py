@@ -232,7 +232,8 @@ class OperatorBench:
         self.store.client.meta.events.register(event, handler)
 
     def _install_clock(self, monkeypatch: pytest.MonkeyPatch, runtime: str) -> None:
-        sleep_for_real, sleep_async_for_real = time.sleep, asyncio.sleep
+        sleep_for_real = time.sleep
+        sleep_async_for_real: Any = asyncio.sleep
         # Threads of the session, such as a sandbox, do not take part in the test.
         others = set(threading.enumerate()) - {threading.current_thread()}
 
@@ -242,7 +243,7 @@ class OperatorBench:
             else:
                 self.sleep(seconds)
 
-        async def sleep_async(seconds: float, *result: object) -> object:
+        async def sleep_async(seconds: float, *result: object) -> Any:
             if threading.current_thread() in others:
                 return await sleep_async_for_real(seconds, *result)
             self.sleep(seconds)
