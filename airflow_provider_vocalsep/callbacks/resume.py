@@ -176,14 +176,15 @@ def _resume(
         waiting = _lock_sensors(session, delivery)
     delay = timedelta(seconds=resume_delay())
     ready = [found for found in waiting if found.trigger.created_date + delay <= now]
-    event = {
+    payload = {
         "status": WaitOutcome.CALLED_BACK.value,
         "vendor_task_id": delivery.callback.task_id,
         "message": _describe(delivery),
         "reads": 0,
     }
+    event = TriggerEvent(payload)  # type: ignore[no-untyped-call]
     for found in ready:
-        handle_event_submit(TriggerEvent(event), task_instance=found, session=session)  # type: ignore[no-untyped-call]
+        handle_event_submit(event, task_instance=found, session=session)
     running = not waiting and ti.state == TaskInstanceState.RUNNING
     return bool(ready), len(ready) < len(waiting) or running
 

@@ -171,7 +171,8 @@ class RunSearch:
         """Return a track of a run."""
         with self.index.open() as db:
             row = db.execute(
-                f"SELECT {_TRACK_COLUMNS}, f.destination FROM files f JOIN tracks t ON t.file = f.id "  # noqa: S608
+                f"SELECT {_TRACK_COLUMNS}, f.destination "  # noqa: S608
+                "FROM files f JOIN tracks t ON t.file = f.id "
                 "WHERE f.dag_id = ? AND f.run_id = ? AND f.task_id = ? AND f.map_index = ? AND t.track = ? "
                 "ORDER BY f.modified DESC LIMIT 1",
                 (dag_id, run_id, task_id, map_index, track),

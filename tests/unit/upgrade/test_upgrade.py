@@ -137,7 +137,7 @@ def test_token_of_a_callback_url_is_verified(read_fixture):
 
 
 def test_stored_callback_is_read(read_fixture):
-    callbacks = callbacks_by_attempt(read_fixture("heard.json"))["attempt-submitted"]
+    callbacks = callbacks_by_attempt(read_fixture("callbacks.json"))["attempt-submitted"]
 
     assert [(one.vendor_task_id, one.code, one.count) for one in callbacks] == [("T-submitted", 200, 1)]
 

@@ -159,7 +159,7 @@ def main() -> None:
         },
         "entries": {state: build_entry(state) for state in STATES},
         "token": {"token": mint(claims, SECRET), "secret": SECRET},
-        "heard": {"attempt-submitted": callbacks},
+        "callbacks": {"attempt-submitted": callbacks},
     }
     for name, content in files.items():
         (folder / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
