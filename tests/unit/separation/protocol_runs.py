@@ -215,11 +215,15 @@ def missing(before: LedgerEntry, after: LedgerEntry) -> list[object]:
 
 
 def state_by(history: list[Event]) -> str:
-    """Return the state of an entry that follows from its history alone."""
-    state, attempt, task = "", None, None
+    """
+    Return the state of an entry that follows from its history alone.
+
+    Refusals and further sends take turns and are counted, so their order is in their counts.
+    """
+    state, attempt, task, refusal, open_refusals = "", None, None, "", 0
     for event in history:
         if event.event == "claimed":
-            state, attempt, task = "claimed", event.attempt_id, None
+            state, attempt, task, open_refusals = "claimed", event.attempt_id, None, 0
         elif event.event in ("submitted", "adopted") and event.attempt_id == attempt:
             state, task = "submitted", event.vendor_task_id
         elif event.event == "separated" and event.vendor_task_id == task:
@@ -227,9 +231,11 @@ def state_by(history: list[Event]) -> str:
         elif event.event == "landed" and event.vendor_task_id == task:
             state = "landed"
         elif event.event == "sent_again" and event.attempt_id == attempt:
-            state = "claimed"
+            open_refusals -= event.count
+            state = refusal if open_refusals else "claimed"
         elif event.event == "submit_refused" and event.attempt_id == attempt:
-            state = "failed" if event.code == WRONG_ARGUMENT else "refused"
+            open_refusals += event.count
+            refusal = state = "failed" if event.code == WRONG_ARGUMENT else "refused"
         elif event.event == "failed" and event.attempt_id == attempt and state != "landed":
             state = "failed"
     return state
