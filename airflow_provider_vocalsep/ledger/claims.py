@@ -181,6 +181,8 @@ def renew(entry: LedgerEntry, attempt_id: str, now: datetime) -> None:
     latest = entry.latest_attempt(attempt.fingerprint)
     if latest is not None and latest is not attempt:
         raise ClaimLostError(f"attempt {latest.attempt_id} of {latest.asked_by} holds the claim")
+    if attempt.outcome is None and attempt.claimed_at == now:
+        return  # by its own write whose answer the store lost
     attempt.claimed_at, attempt.outcome = now, None
     if entry.current is attempt:
         entry.state = EntryState.CLAIMED

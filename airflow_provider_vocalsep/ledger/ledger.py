@@ -83,7 +83,8 @@ class Ledger:
 
     def renew(self, identity: Identity, attempt_id: str) -> None:
         """Claim again for an attempt that was refused, before its submit is sent again."""
-        self._change(identity, lambda e: claims.renew(e, attempt_id, self.now()))
+        now = self.now()  # by its time a renewal finds its own write again
+        self._change(identity, lambda e: claims.renew(e, attempt_id, now))
 
     def record_submitted(
         self, identity: Identity, attempt_id: str, vendor_task_id: str, *, event: str = "submitted"

@@ -94,6 +94,8 @@ def record_refused(entry: LedgerEntry, attempt_id: str, outcome: Outcome, now: d
     is killed then, no submit is in doubt.
     """
     attempt = get_attempt(entry, attempt_id)
+    if attempt.outcome == outcome:
+        return
     attempt.outcome = outcome
     code, message = outcome.code, outcome.message
     _append_attempt_event(entry, attempt, "submit_refused", now, code=code, message=message)

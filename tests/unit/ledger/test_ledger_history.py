@@ -16,6 +16,7 @@ from airflow_provider_vocalsep.ledger import (
     Intent,
     Landing,
     Ledger,
+    LedgerConflictError,
     LedgerEntry,
     MemoryLedgerStore,
     Outcome,
@@ -27,6 +28,14 @@ ME = TaskInstanceRef(dag_id="d", run_id="r1", task_id="separate", map_index=3, t
 MY_RETRY = ME.model_copy(update={"try_number": 2})
 NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
 FILE = File(name="vocals", uri="s3://x/vocals.mp3", bytes=9, sha256="ab")
+
+
+class StoreThatIsSentTwice(MemoryLedgerStore):
+    """The client sends each write twice; the second copy finds the first in its way."""
+
+    def write(self, identity: Identity, entry: LedgerEntry, version: str | None) -> str | None:
+        super().write(identity, entry, version)
+        raise LedgerConflictError("412: its own first copy is in the way")
 
 
 @pytest.fixture
@@ -115,6 +124,16 @@ class TestHistory:
             "no 455",
         )
         assert (sent_again.event, sent_again.count) == ("sent_again", 3)
+
+    def test_refusal_whose_write_the_client_sends_twice_counts_once(self):
+        ledger = Ledger(StoreThatIsSentTwice(), now=lambda: NOW)
+        ledger.claim(ONE, Intent(attempt_id="a1", asked_by=ME, track_key="one"))
+        for _ in range(2):
+            ledger.record_refused(ONE, "a1", Outcome(at=NOW, verdict=Verdict.WAIT, code=430))
+            ledger.renew(ONE, "a1")
+
+        counts = [(event.event, event.count) for event in history_of(ledger)]
+        assert counts == [("claimed", 1), ("submit_refused", 2), ("sent_again", 2)]
 
     def test_second_vendor_task_of_an_attempt_is_recorded_without_changing_the_state(self, ledger):
         submit(ledger, 1)

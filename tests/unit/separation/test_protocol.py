@@ -153,7 +153,9 @@ class Protocol(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Without further mishaps all that is paid lands, and all that may have been paid is reported."""
         if hasattr(self, "scene"):
-            for ti in self.scene.instances:
+            # A clear may find, by its callback, that a lost submit has failed for the last time that one task
+            # instance pays for; the clear after it submits again.
+            for ti in [*self.scene.instances, *self.scene.instances]:
                 settle(self.scene, ti)
             for ti in self.scene.instances:
                 settle(self.scene, ti)
